@@ -1,0 +1,177 @@
+r"""Losses, convex in the network's output z.
+
+Each is the negative log-likelihood that belongs to its output activation (canonical
+link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` and the
+Hessian ``Q(mean)`` does not depend on y. All arrays are of shape ``(n, d)``; the root S,
+``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every function
+costs O(n d), or O(n k d).
+"""
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Array = Any
+
+
+class HalfSquaredError:
+    """Half the squared error, averaged over the d outputs as scikit-learn's MLP does.
+
+    ``value = 1/(2 d) ||z - y||^2``, ``Q = I / d``.
+    """
+
+    output_activation = "identity"
+    domain = "finite real targets"
+
+    def mean(self, z: Array) -> Array:
+        """Return the predicted mean, z itself."""
+        return z
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Return the loss of each row, of shape (n,)."""
+        xp = array_namespace(z)
+        return 0.5 * xp.mean((z - y) ** 2, axis=1)
+
+    def gradient(self, mean: Array, y: Array) -> Array:
+        """Return the derivative in z, of shape (n, d)."""
+        return (mean - y) / y.shape[1]
+
+    def root(self, mean: Array, x: Array) -> Array:
+        """Return S x."""
+        return x / mean.shape[1] ** 0.5
+
+    def root_adjoint(self, mean: Array, u: Array) -> Array:
+        """Return S^T u."""
+        return u / mean.shape[1] ** 0.5
+
+    def accepts(self, y: Array) -> bool:
+        """Say whether all targets lie in the domain."""
+        return True
+
+
+class _DiagonalRoot:
+    """A loss whose outputs are independent: ``S = diag(scale(mean))``."""
+
+    def gradient(self, mean: Array, y: Array) -> Array:
+        """Return the derivative in z, of shape (n, d)."""
+        return mean - y
+
+    def root(self, mean: Array, x: Array) -> Array:
+        """Return S x."""
+        return self.scale(mean)[:, None, :] * x
+
+    root_adjoint = root
+
+
+class HalfPoissonDeviance(_DiagonalRoot):
+    """Half the Poisson deviance, summed over the outputs, with a log link.
+
+    ``value = sum_k y log y - y z - y + exp(z)``, ``Q = diag(exp(z))``.
+    """
+
+    output_activation = "exp"
+    domain = "targets >= 0"
+
+    def mean(self, z: Array) -> Array:
+        """Return the predicted mean exp(z)."""
+        return array_namespace(z).exp(z)
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Return the loss of each row, of shape (n,)."""
+        xp = array_namespace(z)
+        positive = xp.where(y > 0, y, xp.ones_like(y))
+        return xp.sum(y * xp.log(positive) - y * z - y + xp.exp(z), axis=1)
+
+    def scale(self, mean: Array) -> Array:
+        """Return the diagonal of S, ``exp(z / 2)``."""
+        return mean**0.5
+
+    def accepts(self, y: Array) -> bool:
+        """Say whether all targets lie in the domain."""
+        return bool(array_namespace(y).all(y >= 0))
+
+
+class BinaryCrossEntropy(_DiagonalRoot):
+    """Cross-entropy of d independent yes/no labels, summed over them.
+
+    ``value = sum_k log(1 + exp(z)) - y z``, ``Q = diag(p (1 - p))``.
+    """
+
+    output_activation = "logistic"
+    domain = "labels in [0, 1]"
+
+    def mean(self, z: Array) -> Array:
+        """Return the probabilities p = 1 / (1 + exp(-z)), exact far below 0.5 too."""
+        xp = array_namespace(z)
+        return xp.exp(-xp.logaddexp(xp.zeros_like(z), -z))
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Return the loss of each row, of shape (n,)."""
+        xp = array_namespace(z)
+        return xp.sum(xp.logaddexp(xp.zeros_like(z), z) - y * z, axis=1)
+
+    def scale(self, mean: Array) -> Array:
+        """Return the diagonal of S, ``sqrt(p (1 - p))``."""
+        return (mean * (1 - mean)) ** 0.5
+
+    def accepts(self, y: Array) -> bool:
+        """Say whether all targets lie in the domain."""
+        return bool(array_namespace(y).all((y >= 0) & (y <= 1)))
+
+
+class SoftmaxCrossEntropy:
+    """Cross-entropy of one label among d classes.
+
+    ``value = log sum_k exp(z_k) - y^T z``, ``Q = diag(p) - p p^T`` with the root
+    ``S = diag(sqrt p) - p sqrt(p)^T``.
+    """
+
+    output_activation = "softmax"
+    domain = "rows of probabilities"
+
+    def mean(self, z: Array) -> Array:
+        """Return the probabilities p."""
+        xp = array_namespace(z)
+        p = xp.exp(z - xp.max(z, axis=1, keepdims=True))
+        return p / xp.sum(p, axis=1, keepdims=True)
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Return the loss of each row, of shape (n,)."""
+        xp = array_namespace(z)
+        z = z - xp.max(z, axis=1, keepdims=True)
+        return xp.log(xp.sum(xp.exp(z), axis=1)) - xp.sum(y * z, axis=1)
+
+    def gradient(self, mean: Array, y: Array) -> Array:
+        """Return the derivative in z, of shape (n, d)."""
+        return mean - y
+
+    def root(self, mean: Array, x: Array) -> Array:
+        """Return S x."""
+        xp = array_namespace(mean)
+        p = mean[:, None, :]
+        x = p**0.5 * x
+        return x - p * xp.sum(x, axis=2, keepdims=True)
+
+    def root_adjoint(self, mean: Array, u: Array) -> Array:
+        """Return S^T u."""
+        xp = array_namespace(mean)
+        p = mean[:, None, :]
+        return p**0.5 * (u - xp.sum(p * u, axis=2, keepdims=True))
+
+    def accepts(self, y: Array) -> bool:
+        """Say whether all targets lie in the domain."""
+        xp = array_namespace(y)
+        total = xp.sum(y, axis=1)
+        return bool(xp.all(y >= 0) and xp.all(xp.abs(total - 1) < 1e-3))
+
+
+LOSSES = {
+    loss.output_activation: loss
+    for loss in (
+        HalfSquaredError(),
+        HalfPoissonDeviance(),
+        BinaryCrossEntropy(),
+        SoftmaxCrossEntropy(),
+    )
+}
+"""Each loss by the name that scikit-learn gives its output activation."""

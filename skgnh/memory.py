@@ -1,0 +1,52 @@
+"""The memory contract: what is made must fit scikit-learn's working memory."""
+
+from sklearn import get_config
+
+# Temporaries of this size stay in cache; larger ones only cost traffic, but products of
+# fewer rows than this run far below the machine's matrix rate.
+_CACHE_BYTES = 2**23
+_MIN_ROWS = 256
+
+
+def working_memory() -> int:
+    """Return scikit-learn's ``working_memory`` in bytes."""
+    return int(get_config()["working_memory"] * 2**20)
+
+
+def fits(nbytes: float) -> bool:
+    """Say whether an array of `nbytes` bytes fits the working memory."""
+    return nbytes <= working_memory()
+
+
+def require(nbytes: float, what: str, instead: str) -> None:
+    """Refuse, before it is allocated, an array beyond the working memory.
+
+    Parameters
+    ----------
+    nbytes : float
+        Its size in bytes.
+    what : str
+        What needs it, the subject of the message.
+    instead : str
+        What the user can do instead.
+
+    Raises
+    ------
+    ValueError
+        If `nbytes` exceeds ``sklearn.get_config()["working_memory"]``.
+    """
+    if not fits(nbytes):
+        raise ValueError(
+            f"{what} needs {nbytes / 2**20:,.0f} MiB, more than the working memory of "
+            f"{working_memory() / 2**20:,.0f} MiB. {instead}, or raise "
+            "sklearn.set_config(working_memory=...)."
+        )
+
+
+def rows_per_chunk(bytes_per_row: float) -> int:
+    """Return how many rows of `bytes_per_row` to take at a time, at least one."""
+    cached, allowed = (
+        int(nbytes // max(bytes_per_row, 1))
+        for nbytes in (_CACHE_BYTES, working_memory())
+    )
+    return max(1, min(max(cached, _MIN_ROWS), allowed))

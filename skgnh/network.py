@@ -1,0 +1,287 @@
+r"""The multi-layer perceptron as pure functions of its parameter vector.
+
+The parameters theta lie by layer, within it by output neuron, each neuron's bias last:
+layer l is the matrix ``Theta_l`` of shape ``(width_out, width_in + 1)``, row-major, and
+
+    z_l = a_l Theta_l^T,    a_(l+1) = (s(z_l), 1),    a_0 = (x, 1).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy import sparse
+
+Array = Any
+
+
+class _Identity:
+    gain = 6.0
+
+    def value(self, z):
+        return z
+
+    def slope(self, a):
+        return array_namespace(a).ones_like(a)
+
+
+class _Logistic:
+    gain = 2.0
+
+    def value(self, z):
+        return 0.5 * array_namespace(z).tanh(0.5 * z) + 0.5
+
+    def slope(self, a):
+        return a * (1 - a)
+
+
+class _Tanh:
+    gain = 6.0
+
+    def value(self, z):
+        return array_namespace(z).tanh(z)
+
+    def slope(self, a):
+        return 1 - a * a
+
+
+class _Relu:
+    gain = 6.0
+
+    def value(self, z):
+        xp = array_namespace(z)
+        return xp.where(z > 0, z, xp.zeros_like(z))
+
+    def slope(self, a):
+        return array_namespace(a).astype(a > 0, a.dtype)
+
+
+# `slope` is s'(z) as a function of the value s(z); `gain` is the constant of Glorot and
+# Bengio's range, as scikit-learn takes it.
+ACTIVATIONS = {
+    "identity": _Identity(),
+    "logistic": _Logistic(),
+    "tanh": _Tanh(),
+    "relu": _Relu(),
+}
+
+
+def append_one(X: Array) -> Array:
+    """Append the column of ones that the biases multiply; sparse X gives CSR."""
+    if sparse.issparse(X):
+        ones = sparse.csr_array(np.ones((X.shape[0], 1), dtype=X.dtype))
+        return sparse.hstack([X, ones], format="csr", dtype=X.dtype)
+    xp = array_namespace(X)
+    return xp.concat([X, xp.ones_like(X[:, :1])], axis=1)
+
+
+class Trace(NamedTuple):
+    """What one forward pass over n rows leaves for the derivatives."""
+
+    inputs: list
+    """Input a_l of each layer, its ones last, of shape (n, width_l + 1)."""
+    slopes: list
+    """s'(z_l) of each hidden layer, of shape (n, width_(l+1))."""
+    outputs: Array
+    """z of the last layer, before the output activation, of shape (n, d)."""
+
+    def rows(self, rows: Any) -> "Trace":
+        """Return the trace of some rows; of a slice, as views."""
+        return Trace(
+            [a[rows] for a in self.inputs],
+            [s[rows] for s in self.slopes],
+            self.outputs[rows],
+        )
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multi-layer perceptron of given widths; it holds no parameters.
+
+    Parameters
+    ----------
+    layer_units : tuple of int
+        Widths from the features to the outputs.
+    activations : tuple of str
+        Activation of each hidden layer, ``len(layer_units) - 2`` names among
+        'identity', 'logistic', 'tanh' and 'relu'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.network import MLP, append_one
+    >>> network = MLP((3, 4, 2), ("tanh",))
+    >>> network.n_parameters
+    26
+    >>> theta = network.initialize(np.random.default_rng(0))
+    >>> network.outputs(theta, append_one(np.ones((5, 3)))).shape
+    (5, 2)
+    """
+
+    layer_units: tuple[int, ...]
+    activations: tuple[str, ...]
+
+    def __post_init__(self):
+        """Check the widths and names.
+
+        Raises
+        ------
+        ValueError
+            If a width is not positive, a name is unknown or their numbers differ.
+        """
+        if len(self.layer_units) < 2 or min(self.layer_units) < 1:
+            raise ValueError(f"Layer widths must be >= 1, got {self.layer_units}.")
+        if len(self.activations) != len(self.layer_units) - 2:
+            raise ValueError(
+                f"{len(self.layer_units) - 2} hidden layers need as many activations, "
+                f"got {self.activations}."
+            )
+        for name in self.activations:
+            if name not in ACTIVATIONS:
+                raise ValueError(
+                    f"Unknown activation {name!r}; choose among {sorted(ACTIVATIONS)}."
+                )
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape ``(width_out, width_in + 1)`` of each layer's parameters."""
+        return tuple((out, fan_in + 1) for fan_in, out in pairwise(self.layer_units))
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each layer's parameters begin in theta, and the end of the last."""
+        return (0, *np.cumsum([out * fan for out, fan in self.shapes]).tolist())
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters P."""
+        return self.offsets[-1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs d."""
+        return self.layer_units[-1]
+
+    def unpack(self, theta: Array) -> list[Array]:
+        """View ``(..., P)`` parameters as layers ``(..., width_out, width_in + 1)``."""
+        return [
+            theta[..., start:stop].reshape(*theta.shape[:-1], *shape)
+            for (start, stop), shape in zip(
+                pairwise(self.offsets), self.shapes, strict=True
+            )
+        ]
+
+    def to_coefs(self, theta: Array) -> tuple[list[Array], list[Array]]:
+        """Return scikit-learn's ``coefs_`` and ``intercepts_`` of theta, as copies."""
+        layers = self.unpack(theta)
+        return (
+            [layer[:, :-1].T.copy() for layer in layers],
+            [layer[:, -1].copy() for layer in layers],
+        )
+
+    def from_coefs(self, coefs: list[Array], intercepts: list[Array]) -> Array:
+        """Return the vector theta of scikit-learn's ``coefs_`` and ``intercepts_``."""
+        return np.concatenate(
+            [
+                np.column_stack([np.asarray(coef).T, intercept]).ravel()
+                for coef, intercept in zip(coefs, intercepts, strict=True)
+            ]
+        )
+
+    def weight_mask(self) -> Array:
+        """Return 1.0 for each weight and 0.0 for each bias, of shape (P,)."""
+        mask = np.ones(self.n_parameters)
+        for layer in self.unpack(mask):
+            layer[:, -1] = 0.0
+        return mask
+
+    def initialize(self, rng: Any, dtype: Any = np.float64) -> Array:
+        """Draw theta from scikit-learn's range, in scikit-learn's order.
+
+        Weights and biases are uniform in ``+-sqrt(gain / (width_in + width_out))``
+        (Glorot and Bengio, 2010).
+        """
+        # scikit-learn takes one activation for all layers; the output layer follows
+        # the last hidden one.
+        names = (*self.activations, *(self.activations[-1:] or ("identity",)))
+        coefs, intercepts = [], []
+        for (fan_in, out), name in zip(pairwise(self.layer_units), names, strict=True):
+            bound = (ACTIVATIONS[name].gain / (fan_in + out)) ** 0.5
+            coefs.append(rng.uniform(-bound, bound, (fan_in, out)))
+            intercepts.append(rng.uniform(-bound, bound, out))
+        return self.from_coefs(coefs, intercepts).astype(dtype)
+
+    def outputs(self, theta: Array, inputs: Array) -> Array:
+        """Return z of the last layer, of shape (n, d), keeping nothing else."""
+        layers = self.unpack(theta)
+        a = inputs
+        for layer, name in zip(layers[:-1], self.activations, strict=True):
+            a = append_one(ACTIVATIONS[name].value(a @ layer.T))
+        return a @ layers[-1].T
+
+    def trace(self, theta: Array, inputs: Array) -> Trace:
+        """Run forward over inputs ``(x, 1)`` and keep what derivatives need."""
+        layers = self.unpack(theta)
+        a, kept, slopes = inputs, [inputs], []
+        for layer, name in zip(layers[:-1], self.activations, strict=True):
+            activation = ACTIVATIONS[name]
+            value = activation.value(a @ layer.T)
+            slopes.append(activation.slope(value))
+            a = append_one(value)
+            kept.append(a)
+        return Trace(kept, slopes, a @ layers[-1].T)
+
+    def tangent(self, theta: Array, trace: Trace, directions: Array) -> Array:
+        """Return J_i v for every row i and direction v.
+
+        Forward mode: O(n k P) for k directions of shape (k, P); the result is of
+        shape (n, k, d).
+        """
+        n, k = trace.outputs.shape[0], directions.shape[0]
+        layers = self.unpack(theta)
+        for depth, moved in enumerate(self.unpack(directions)):
+            a = trace.inputs[depth]
+            dz = (a @ moved.reshape(-1, a.shape[1]).T).reshape(n, k, -1)
+            if depth:
+                weights = layers[depth][:, :-1]
+                dz += (da.reshape(n * k, -1) @ weights.T).reshape(dz.shape)  # noqa: F821
+            if depth < len(layers) - 1:
+                da = dz * trace.slopes[depth][:, None, :]  # noqa: F841
+        return dz
+
+    def carry_back(
+        self, theta: Array, trace: Trace, seeds: Array
+    ) -> Iterator[tuple[int, Array]]:
+        """Carry k output vectors a row back through the layers.
+
+        Reverse mode: from seeds of shape (n, k, d) yields ``(l, B_l)``, last layer
+        first, with ``B_l`` of shape (n, k, width_(l+1)) the seeds times the derivative
+        of the outputs in z_l.
+        """
+        n, k = seeds.shape[:2]
+        layers = self.unpack(theta)
+        B = seeds
+        for depth in reversed(range(len(layers))):
+            yield depth, B
+            if depth:
+                weights = layers[depth][:, :-1]
+                B = (B.reshape(n * k, -1) @ weights).reshape(n, k, -1)
+                B *= trace.slopes[depth - 1][:, None, :]
+
+    def pullback(self, theta: Array, trace: Trace, seeds: Array) -> Array:
+        """Return ``sum_i J_i^T c_i`` for k vectors c_i a row.
+
+        Seeds are of shape (n, k, d), the result of shape (k, P): O(n k P).
+        """
+        xp = array_namespace(seeds)
+        n, k = seeds.shape[:2]
+        out = xp.empty((k, self.n_parameters), dtype=seeds.dtype)
+        for depth, B in self.carry_back(theta, trace, seeds):
+            block = B.reshape(n, -1).T @ trace.inputs[depth]
+            start, stop = self.offsets[depth : depth + 2]
+            out[:, start:stop] = block.reshape(k, -1)
+        return out

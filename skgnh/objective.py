@@ -1,0 +1,134 @@
+"""The training objective: mean loss of a network plus the penalty of its weights."""
+
+from typing import Any
+
+import numpy as np
+
+from skgnh.linearization import Linearization
+from skgnh.operators import GaussNewtonHessian, load_estimator
+
+Array = Any
+
+
+class Objective:
+    r"""scikit-learn's objective of a multi-layer perceptron.
+
+    .. math:: f(\theta) = \sum_i w_i \ell(z_i(\theta), y_i)
+              + \frac12 \theta^T \mathrm{diag}(ridge) \theta
+
+    with weights of sum one and ridge ``alpha / sum(sample_weight)`` at the weights,
+    zero at the biases.
+
+    Parameters
+    ----------
+    network : MLP
+        The network.
+    loss : object
+        One of :data:`skgnh.losses.LOSSES`.
+    inputs : {ndarray, CSR} of shape (n, n_features + 1)
+        Rows with their ones.
+    targets : ndarray of shape (n, d)
+        Targets.
+    weights : ndarray of shape (n,)
+        Weights of sum one.
+    ridge : ndarray of shape (P,)
+        Curvature of the penalty.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        loss: Any,
+        inputs: Array,
+        targets: Array,
+        weights: Array,
+        ridge: Array,
+    ):
+        self.network, self.loss = network, loss
+        self.inputs, self.targets = inputs, targets
+        self.weights, self.ridge = weights, ridge
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Array, y: Array, sample_weight: Array | None = None
+    ) -> tuple["Objective", Array]:
+        """Return the objective of a fitted estimator and its parameters.
+
+        Parameters and errors are those of :func:`skgnh.operators.load_estimator`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skgnh.objective import Objective
+        >>> X, y = load_iris(return_X_y=True)
+        >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999)
+        >>> mlp = mlp.fit(X, y)
+        >>> objective, theta = Objective.from_estimator(mlp, X, y)
+        >>> bool(abs(objective.value(theta) - mlp.loss_) < 1e-10)
+        True
+        """
+        model = load_estimator(estimator, X, y, sample_weight)
+        objective = cls(
+            model.network,
+            model.loss,
+            model.inputs,
+            model.targets,
+            model.weights,
+            model.ridge,
+        )
+        return objective, model.theta
+
+    def _rows(self, rows: Array | None) -> tuple[Array, Array, Array]:
+        """Return inputs, targets and weights of sum one over some rows."""
+        if rows is None:
+            return self.inputs, self.targets, self.weights
+        weights = self.weights[rows]
+        return self.inputs[rows], self.targets[rows], weights / weights.sum()
+
+    def _penalty(self, theta: Array) -> float:
+        return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
+
+    def value(self, theta: Array, rows: Array | None = None) -> float:
+        """Return f(theta) over all rows or some: one forward pass, O(n P).
+
+        It is summed in double precision; overflow gives inf or nan, not an error.
+        """
+        inputs, targets, weights = self._rows(rows)
+        linearization = Linearization(self.network, theta, inputs)
+        total = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for span, z in linearization.outputs():
+                losses = self.loss.value(z, targets[span])
+                total += float(np.dot(weights[span].astype(float), losses))
+            return total + self._penalty(theta)
+
+    def linearize(
+        self,
+        theta: Array,
+        rows: Array | None = None,
+        curvature_rows: Array | None = None,
+    ) -> tuple[float, Array, GaussNewtonHessian]:
+        """Return value and gradient over `rows` and the GNH over `curvature_rows`.
+
+        Both share one forward pass where they are the same object; the cost is one
+        gradient, O(n P).
+        """
+        inputs, targets, weights = self._rows(rows)
+        linearization = Linearization(self.network, theta, inputs)
+        gradient = self.ridge * theta
+        value = self._penalty(theta)
+        width = max(self.network.layer_units[1:])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for span, trace in linearization.chunks(4 * width):
+                y = targets[span]
+                losses = self.loss.value(trace.outputs, y)
+                value += float(np.dot(weights[span].astype(float), losses))
+                seeds = self.loss.gradient(self.loss.mean(trace.outputs), y)
+                seeds = weights[span, None, None] * seeds[:, None, :]
+                gradient += self.network.pullback(theta, trace, seeds)[0]
+        if curvature_rows is not rows:
+            inputs, _, weights = self._rows(curvature_rows)
+            linearization = Linearization(self.network, theta, inputs)
+        H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
+        return value, gradient, H

@@ -1,0 +1,176 @@
+"""From a fitted estimator to a network, its parameters, data and loss."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.preprocessing import label_binarize
+from sklearn.utils import check_array, check_consistent_length, compute_sample_weight
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skgnh.losses import LOSSES
+from skgnh.network import MLP, append_one
+
+Array = Any
+
+
+class LoadedModel(NamedTuple):
+    """A fitted estimator over given rows, in the terms of the curvature library."""
+
+    network: MLP
+    theta: Array
+    """Parameters, of shape (P,)."""
+    inputs: Array
+    """Rows with their ones, of shape (n, n_features + 1)."""
+    targets: Array | None
+    """Targets or encoded labels, of shape (n, d); None if not given."""
+    loss: Any
+    """One of `skgnh.losses.LOSSES`."""
+    weights: Array
+    """Weights of the rows, with sum one."""
+    ridge: Array
+    """Curvature of the penalty, ``alpha / sum(sample_weight)`` at the weights."""
+
+
+def encode_labels(y: Array, classes: Array, dtype: Any) -> Array:
+    """Return the (n, d) targets of labels: one column for two classes.
+
+    A 2-D `y` is a multilabel indicator already.
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.astype(dtype)
+    return label_binarize(np.ravel(y), classes=classes).astype(dtype)
+
+
+def normalized_weights(weights: Array | None, n: int, dtype: Any) -> tuple:
+    """Return weights of sum one and the sum that they had."""
+    if weights is None:
+        return np.full(n, 1 / n, dtype), float(n)
+    total = float(np.sum(weights, dtype=np.float64))
+    return np.asarray(weights / total, dtype=dtype), total
+
+
+def load_estimator(
+    estimator: Any,
+    X: Array,
+    y: Array | None = None,
+    sample_weight: Array | None = None,
+) -> LoadedModel:
+    """Read a fitted multi-layer perceptron, scikit-learn's or this package's.
+
+    Parameters
+    ----------
+    estimator : object
+        With scikit-learn's fitted attributes ``coefs_``, ``intercepts_`` and
+        ``out_activation_``.
+    X : {array-like, sparse matrix} of shape (n, n_features)
+        Rows.
+    y : array-like, optional
+        Targets in the estimator's terms; for an autoencoder X is taken.
+    sample_weight : array-like of shape (n,), optional
+        Weights of the rows, multiplied with the estimator's ``class_weight``.
+
+    Returns
+    -------
+    LoadedModel
+        The parts.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If it is no multi-layer perceptron or the data do not belong to it.
+    """
+    check_is_fitted(estimator)
+    missing = [
+        name
+        for name in ("coefs_", "intercepts_", "out_activation_")
+        if not hasattr(estimator, name)
+    ]
+    if missing:
+        raise ValueError(
+            f"{type(estimator).__name__} is no multi-layer perceptron: it has no "
+            f"{', '.join(missing)}."
+        )
+    coefs = estimator.coefs_
+    dtype = coefs[0].dtype
+    X = validate_data(
+        estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+    ).astype(dtype, copy=False)
+    widths = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
+    activations = getattr(
+        estimator, "hidden_activations_", None
+    ) or [estimator.activation] * (len(coefs) - 1)
+    network = MLP(widths, tuple(activations))
+
+    targets = None
+    if hasattr(estimator, "inverse_transform"):
+        y = X
+    if y is not None:
+        targets = _targets(estimator, y, network.n_outputs, dtype)
+        check_consistent_length(X, targets)
+    weights = _row_weights(estimator, X, y, sample_weight)
+    weights, total = normalized_weights(weights, X.shape[0], dtype)
+    theta = network.from_coefs(coefs, estimator.intercepts_)
+    ridge = (network.weight_mask() * (estimator.alpha / total)).astype(dtype)
+    loss = LOSSES[estimator.out_activation_]
+    return LoadedModel(
+        network, theta, append_one(X), targets, loss, weights, ridge
+    )
+
+
+def _targets(estimator: Any, y: Array, n_outputs: int, dtype: Any) -> Array:
+    if hasattr(estimator, "classes_"):
+        y = check_array(y, ensure_2d=False, dtype=None)
+        unknown = np.setdiff1d(y, estimator.classes_) if y.ndim == 1 else ()
+        if len(unknown):
+            raise ValueError(f"y has labels {unknown} that the estimator never saw.")
+        targets = encode_labels(y, estimator.classes_, dtype)
+    else:
+        targets = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=dtype)
+        if not hasattr(targets, "toarray"):
+            targets = targets.reshape(targets.shape[0], -1)
+        else:
+            targets = targets.toarray()
+    if targets.shape[1] != n_outputs:
+        raise ValueError(
+            f"y has {targets.shape[1]} outputs, the estimator has {n_outputs}."
+        )
+    return targets
+
+
+def _row_weights(estimator: Any, X: Array, y: Array, sample_weight: Array) -> Array:
+    class_weight = getattr(estimator, "class_weight", None)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, X)
+    if class_weight is None:
+        return sample_weight
+    if y is None:
+        raise ValueError("An estimator with class_weight needs y for its row weights.")
+    expanded = compute_sample_weight(class_weight, y)
+    return expanded if sample_weight is None else expanded * sample_weight
+
+
+def check_sample_weight(sample_weight: Array, X: Array) -> Array:
+    """Return finite, non-negative weights, not all zero, of shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.ndim == 0:
+        weights = np.full(X.shape[0], float(weights))
+    if weights.shape != (X.shape[0],):
+        raise ValueError(
+            f"sample_weight has shape {weights.shape}, expected ({X.shape[0]},)."
+        )
+    if (weights < 0).any():
+        raise ValueError("sample_weight must not be negative.")
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: nothing to fit.")
+    return weights
