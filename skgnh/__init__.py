@@ -1,3 +1,16 @@
 """Second-order neural networks for scikit-learn, and their curvature."""
 
+from skgnh.estimators import (
+    GaussNewtonAutoencoder,
+    GaussNewtonMLPClassifier,
+    GaussNewtonMLPRegressor,
+)
+
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "GaussNewtonAutoencoder",
+    "GaussNewtonMLPClassifier",
+    "GaussNewtonMLPRegressor",
+    "__version__",
+]

@@ -2,7 +2,8 @@ r"""Losses, convex in the network's output z.
 
 Each is the negative log-likelihood that belongs to its output activation (canonical
 link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` and the
-Hessian ``Q(mean)`` does not depend on y. All arrays are of shape ``(n, d)``; the root S,
+Hessian ``Q(mean)`` does not depend on y. That of labels (``is_log_likelihood``) is
+in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the root S,
 ``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every function
 costs O(n d), or O(n k d).
 """
@@ -14,6 +15,12 @@ from array_api_compat import array_namespace
 Array = Any
 
 
+def _log(x: Array) -> Array:
+    """Return log(x), cut off far below any probability of consequence."""
+    xp = array_namespace(x)
+    return xp.log(xp.clip(x, xp.finfo(x.dtype).tiny, None))
+
+
 class HalfSquaredError:
     """Half the squared error, averaged over the d outputs as scikit-learn's MLP does.
 
@@ -22,10 +29,15 @@ class HalfSquaredError:
 
     output_activation = "identity"
     domain = "finite real targets"
+    is_log_likelihood = False
 
     def mean(self, z: Array) -> Array:
         """Return the predicted mean, z itself."""
         return z
+
+    def link(self, mean: Array) -> Array:
+        """Return the z of a mean."""
+        return mean
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
@@ -71,10 +83,15 @@ class HalfPoissonDeviance(_DiagonalRoot):
 
     output_activation = "exp"
     domain = "targets >= 0"
+    is_log_likelihood = False
 
     def mean(self, z: Array) -> Array:
         """Return the predicted mean exp(z)."""
         return array_namespace(z).exp(z)
+
+    def link(self, mean: Array) -> Array:
+        """Return the z of a mean, log(mean)."""
+        return _log(mean)
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
@@ -99,11 +116,16 @@ class BinaryCrossEntropy(_DiagonalRoot):
 
     output_activation = "logistic"
     domain = "labels in [0, 1]"
+    is_log_likelihood = True
 
     def mean(self, z: Array) -> Array:
         """Return the probabilities p = 1 / (1 + exp(-z)), exact far below 0.5 too."""
         xp = array_namespace(z)
         return xp.exp(-xp.logaddexp(xp.zeros_like(z), -z))
+
+    def link(self, mean: Array) -> Array:
+        """Return the z of probabilities, log(p / (1 - p))."""
+        return _log(mean) - _log(1 - mean)
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
@@ -128,12 +150,17 @@ class SoftmaxCrossEntropy:
 
     output_activation = "softmax"
     domain = "rows of probabilities"
+    is_log_likelihood = True
 
     def mean(self, z: Array) -> Array:
         """Return the probabilities p."""
         xp = array_namespace(z)
         p = xp.exp(z - xp.max(z, axis=1, keepdims=True))
         return p / xp.sum(p, axis=1, keepdims=True)
+
+    def link(self, mean: Array) -> Array:
+        """Return a z of probabilities, log(p)."""
+        return _log(mean)
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""

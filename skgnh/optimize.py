@@ -1,6 +1,6 @@
 """Levenberg-Marquardt steps, one trial at a time; nothing here knows a network."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -12,8 +12,6 @@ from skgnh.schedule import Batch
 
 Array = Any
 
-# A step is taken if it brings this share of the predicted reduction (Nielsen, 1999).
-_MIN_GAIN = 1e-3
 # Output probes for the mean of the diagonal that sets the scale of the damping.
 _SCALE_PROBES = 4
 
@@ -58,9 +56,7 @@ class Step:
     """Solver that the step was solved by."""
 
 
-def nielsen(
-    damping: float, growth: float, gain_ratio: float, accepted: bool
-) -> tuple[float, float]:
+def nielsen(damping: float, growth: float, gain_ratio: float) -> tuple[float, float]:
     """Update damping and its growth factor by Nielsen's rule.
 
     After a step with gain ratio rho the damping is multiplied by
@@ -74,16 +70,37 @@ def nielsen(
     Examples
     --------
     >>> from skgnh.optimize import nielsen
-    >>> nielsen(8.0, 2.0, gain_ratio=0.5, accepted=True)
+    >>> nielsen(8.0, 2.0, gain_ratio=0.5)
     (8.0, 2.0)
-    >>> nielsen(8.0, 2.0, gain_ratio=-1.0, accepted=False)
+    >>> nielsen(8.0, 2.0, gain_ratio=-1.0)
     (16.0, 4.0)
     """
-    if accepted:
+    if gain_ratio > 0:
         # Beyond rho = 1 the cube only saturates at 1/3; clip before it overflows.
         rho = min(gain_ratio, 1.0)
         return damping * max(1 / 3, 1 - (2 * rho - 1) ** 3), 2.0
     return damping * growth, 2 * growth
+
+
+def success(damping: float, growth: float, gain_ratio: float) -> tuple[float, float]:
+    """Update the damping by the success of steps on rows that they have not seen.
+
+    Where noise dominates a batch, no damping brings the gain ratio near one: only its
+    sign still tells whether steps are too long. The damping falls by 1.2 after a
+    reduction and grows by 1.2 after none, which balances where half of them succeed.
+
+    References
+    ----------
+    .. [1] I. Rechenberg, "Evolutionsstrategie", Frommann-Holzboog, 1973: the success
+           rule for step lengths under noise.
+
+    Examples
+    --------
+    >>> from skgnh.optimize import success
+    >>> success(1.0, 2.0, gain_ratio=-0.1)
+    (1.2, 2.0)
+    """
+    return (damping / 1.2 if gain_ratio > 0 else damping * 1.2), growth
 
 
 def levenberg_marquardt(
@@ -94,6 +111,7 @@ def levenberg_marquardt(
     *,
     damping: float = 1e-2,
     relative: bool = True,
+    rule: Callable = nielsen,
     gradient_tol: float = 0.0,
     step_tol: float = 0.0,
 ) -> Iterator[Step]:
@@ -125,6 +143,9 @@ def levenberg_marquardt(
         First damping, in units of the mean diagonal of the first H.
     relative : bool, default=True
         If False, `damping` is absolute.
+    rule : callable, default=nielsen
+        Update of the damping, :func:`nielsen` or, for steps judged on unseen rows,
+        :func:`success`.
     gradient_tol : float, default=0.0
         Stop when the largest absolute entry of the gradient is at most this.
     step_tol : float, default=0.0
@@ -156,14 +177,19 @@ def levenberg_marquardt(
     >>> class Rosenbrock:
     ...     def residual(self, t):
     ...         return np.array([10 * (t[1] - t[0] ** 2), 1 - t[0]])
+    ...
     ...     def value(self, t, rows=None):
     ...         return 0.5 * np.sum(self.residual(t) ** 2)
+    ...
     ...     def linearize(self, t, rows=None, curvature_rows=None):
     ...         J = np.array([[-20 * t[0], 10.0], [-1.0, 0.0]])
     ...         return self.value(t), J.T @ self.residual(t), DenseMatrix(J.T @ J)
     >>> steps = levenberg_marquardt(
-    ...     Rosenbrock(), np.array([-1.2, 1.0]), Dense(),
-    ...     full_batch(2, 2, np.random.default_rng(0)), gradient_tol=1e-10,
+    ...     Rosenbrock(),
+    ...     np.array([-1.2, 1.0]),
+    ...     Dense(),
+    ...     full_batch(2, 2, np.random.default_rng(0)),
+    ...     gradient_tol=1e-10,
     ... )
     >>> *_, last = steps
     >>> last.status, last.theta.round(6)
@@ -201,15 +227,15 @@ def levenberg_marquardt(
                 trial = theta + step
                 trial_value = objective.value(trial, batch.judge)
                 gain = _gain_ratio(value - trial_value, predicted)
-            accepted = gain > _MIN_GAIN
-            after, growth = nielsen(damping, growth, gain, accepted)
+            accepted = gain > 0
+            after, growth = rule(damping, growth, gain)
             step_norm = _norm(step)
             status = ""
             if stationary:
                 status, after = "gradient", damping
             elif not failed and step_norm <= step_tol * (_norm(theta) + step_tol):
                 status = "step"
-            elif not accepted and after > bounds[1]:
+            elif solves < batch.max_trials and after > bounds[1] and not accepted:
                 status = "damping"
             products = (factor.products if factored else 0) - spent
             spent += products

@@ -46,7 +46,9 @@ def full_batch(
         yield Batch(curvature=rows)
 
 
-def mini_batches(n_rows: int, size: int, rng: Any) -> Generator[Batch, Any, None]:
+def mini_batches(
+    n_rows: int, size: int, curvature_size: int, rng: Any
+) -> Generator[Batch, Any, None]:
     """Shuffled batches, each step judged on the batch that comes next.
 
     Judged on its own batch a step looks better the more it fits that batch's noise;
@@ -55,7 +57,9 @@ def mini_batches(n_rows: int, size: int, rng: Any) -> Generator[Batch, Any, None
     Parameters
     ----------
     n_rows, size : int
-        Number of rows, of all and of a batch; the last batch takes the remainder.
+        Number of rows, of all and of a batch at least: the remainder is shared out.
+    curvature_size : int
+        Rows of each batch that serve the curvature.
     rng : Generator
         Source of the shuffles.
     """
@@ -69,5 +73,8 @@ def mini_batches(n_rows: int, size: int, rng: Any) -> Generator[Batch, Any, None
         following = epoch()
         judges = [*batches[1:], following[0]]
         for k, (batch, judge) in enumerate(zip(batches, judges, strict=True)):
-            yield Batch(batch, batch, judge, 1, k == n_batches - 1)
+            curvature = batch
+            if curvature_size < len(batch):
+                curvature = np.sort(rng.choice(batch, curvature_size, replace=False))
+            yield Batch(batch, curvature, judge, 1, k == n_batches - 1)
         batches = following

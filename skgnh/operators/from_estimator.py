@@ -99,9 +99,9 @@ def load_estimator(
         estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
     ).astype(dtype, copy=False)
     widths = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
-    activations = getattr(
-        estimator, "hidden_activations_", None
-    ) or [estimator.activation] * (len(coefs) - 1)
+    activations = getattr(estimator, "hidden_activations_", None) or [
+        estimator.activation
+    ] * (len(coefs) - 1)
     network = MLP(widths, tuple(activations))
 
     targets = None
@@ -115,9 +115,7 @@ def load_estimator(
     theta = network.from_coefs(coefs, estimator.intercepts_)
     ridge = (network.weight_mask() * (estimator.alpha / total)).astype(dtype)
     loss = LOSSES[estimator.out_activation_]
-    return LoadedModel(
-        network, theta, append_one(X), targets, loss, weights, ridge
-    )
+    return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 
 def _targets(estimator: Any, y: Array, n_outputs: int, dtype: Any) -> Array:

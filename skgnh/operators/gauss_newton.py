@@ -43,8 +43,8 @@ class GaussNewtonHessian(LinearOperator):
         Weight of each row, as it stands in the sum: ``w / w.sum()`` for a mean.
     ridge : ndarray of shape (P,), optional
         Curvature of the penalty; zero if None.
-    probes : ndarray of shape (n, m, d), optional
-        Random signs, see :meth:`probe`.
+    probes : ndarray of shape (n, m, d) or (1, m, d), optional
+        Random signs, of each row or of all, see :meth:`probe`.
 
     Attributes
     ----------
@@ -145,6 +145,12 @@ class GaussNewtonHessian(LinearOperator):
         """Rows r of the root for each sample: d, or the number of probes."""
         n_outputs = self.network.n_outputs
         return n_outputs if self.probes is None else self.probes.shape[1]
+
+    def probes_of(self, rows: Any) -> Array | None:
+        """Return the probes of some rows, or those that all rows share."""
+        if self.probes is None or len(self.probes) == 1:
+            return self.probes
+        return self.probes[rows]
 
     @property
     def root(self) -> "GaussNewtonRoot":
@@ -268,8 +274,9 @@ class GaussNewtonHessian(LinearOperator):
         ----------
         n_probes : int, optional
             Where there are more roots than that, estimate the diagonal, without bias,
-            from this many output probes: the cost falls from r to `n_probes` backward
-            passes.
+            from this many output probes, the same for all rows so that the order and
+            the repetition of rows do not matter: the cost falls from r to `n_probes`
+            backward passes.
         random_state : int, Generator or RandomState, optional
             Seed of the probes.
 
@@ -279,7 +286,7 @@ class GaussNewtonHessian(LinearOperator):
             The diagonal, the ridge included.
         """
         if n_probes is not None and n_probes < self.n_roots:
-            return self.probe(n_probes, random_state).diagonal()
+            return self.probe(n_probes, random_state, shared=True).diagonal()
         out = self.ridge.copy()
         layers = self.network.unpack(out)
         for _, inputs, back in self._factors():
@@ -401,10 +408,12 @@ class GaussNewtonHessian(LinearOperator):
             self.loss,
             weights.astype(self.dtype),
             self.ridge,
-            None if self.probes is None else self.probes[drawn],
+            self.probes_of(drawn),
         )
 
-    def probe(self, n_probes: int, random_state: Any = None) -> "GaussNewtonHessian":
+    def probe(
+        self, n_probes: int, random_state: Any = None, shared: bool = False
+    ) -> "GaussNewtonHessian":
         """Return an unbiased GNH whose roots are random mixtures of the outputs.
 
         ``S_i Omega_i`` takes the place of S_i, Omega_i of shape (d, n_probes) with
@@ -417,6 +426,9 @@ class GaussNewtonHessian(LinearOperator):
             Number of mixtures a row.
         random_state : int, Generator or RandomState, optional
             Seed.
+        shared : bool, default=False
+            Whether all rows get the same mixtures: still unbiased, and of no memory,
+            but their errors then do not average out over the rows.
 
         Returns
         -------
@@ -425,7 +437,8 @@ class GaussNewtonHessian(LinearOperator):
         """
         if n_probes < 1:
             raise ValueError(f"n_probes must be at least 1, got {n_probes}.")
-        shape = (self.linearization.n_rows, n_probes, self.network.n_outputs)
+        n_rows = 1 if shared else self.linearization.n_rows
+        shape = (n_rows, n_probes, self.network.n_outputs)
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
         if self.probes is not None:
             raise ValueError("This operator has output probes already.")
@@ -460,7 +473,7 @@ class GaussNewtonRoot(LinearOperator):
         if H.probes is None:
             basis = np.broadcast_to(np.eye(d, dtype=H.dtype), (n, d, d))
         else:
-            basis = H.probes[rows] / H.dtype.type(H.n_roots**0.5)
+            basis = H.probes_of(rows) / H.dtype.type(H.n_roots**0.5)
         mean = H.loss.mean(trace.outputs)
         return H.loss.root(mean, basis) * self._sqrt_weights[rows]
 
@@ -470,7 +483,8 @@ class GaussNewtonRoot(LinearOperator):
         moved = H.network.tangent(H.theta, trace, directions)
         moved = H.loss.root_adjoint(H.loss.mean(trace.outputs), moved)
         if H.probes is not None:
-            moved = moved @ np.swapaxes(H.probes[rows], 1, 2) / H.n_roots**0.5
+            signs = H.probes_of(rows).astype(H.dtype)
+            moved = moved @ np.swapaxes(signs, 1, 2) / H.n_roots**0.5
         moved *= self._sqrt_weights[rows]
         return moved
 
@@ -478,7 +492,7 @@ class GaussNewtonRoot(LinearOperator):
         """Return J_S^T u for k vectors (n, k, r), of shape (k, P)."""
         H = self.hessian
         if H.probes is not None:
-            u = u @ H.probes[rows] / H.n_roots**0.5
+            u = u @ H.probes_of(rows).astype(H.dtype) / H.n_roots**0.5
         u = H.loss.root(H.loss.mean(trace.outputs), u)
         u *= self._sqrt_weights[rows]
         return H.network.pullback(H.theta, trace, u)

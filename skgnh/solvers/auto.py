@@ -11,6 +11,8 @@ from skgnh.solvers.gram import Gram
 # What `n` numbers of work cost, in multiply-adds of a large matrix product.
 _CG_PRODUCTS = 50
 _EXACT_IS_WORTH = 4
+# About ten milliseconds of one core: not worth truncating.
+_CHEAP = 5e8
 
 
 class Auto(Solver):
@@ -29,8 +31,8 @@ class Auto(Solver):
     ======  =====================================  ====================
 
     The cheaper of `dense` and `gram` among those that fit the working memory is taken
-    if it costs at most four times as much as `cg`, whose steps are truncated; `cg`
-    otherwise. An operator without rows (any but a Gauss-Newton Hessian) gets `dense`
+    if it costs at most four times as much as `cg`, whose steps are truncated, or less
+    than 5e8 multiply-adds; `cg` otherwise. An operator without rows (any but a Gauss-Newton Hessian) gets `dense`
     if it can be an array within the working memory.
     """
 
@@ -49,7 +51,7 @@ class Auto(Solver):
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))
         iterative = _CG_PRODUCTS * 4 * n * P
-        if exact and min(exact)[0] <= _EXACT_IS_WORTH * iterative:
+        if exact and min(exact)[0] <= max(_CHEAP, _EXACT_IS_WORTH * iterative):
             return min(exact)[-1]
         return CG()
 

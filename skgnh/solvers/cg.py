@@ -30,7 +30,7 @@ class CG(Solver):
         If given, iterate instead until ``||residual|| <= rtol ||rhs||``.
     exponent : float, default=0.75
         The preconditioner is ``(diag(H) + damping)^exponent``.
-    n_probes : int, default=4
+    n_probes : int, default=8
         Most output probes for the diagonal, see
         :meth:`skgnh.operators.GaussNewtonHessian.diagonal`.
     decay : float, default=0.95
@@ -60,7 +60,7 @@ class CG(Solver):
         tol: float = 5e-4,
         rtol: float | None = None,
         exponent: float = 0.75,
-        n_probes: int = 4,
+        n_probes: int = 8,
         decay: float = 0.95,
         random_state: Any = 0,
     ):
@@ -113,8 +113,10 @@ class CGFactor(Factor):
             return self._H @ x + damping * x
 
         iterates = conjugate_gradients(
-            product, b, lambda r: inverse * r, None if start is None else
-            solver.decay * start
+            product,
+            b,
+            lambda r: inverse * r,
+            None if start is None else solver.decay * start,
         )
         target = None if solver.rtol is None else solver.rtol * np.linalg.norm(b)
         values = []

@@ -56,6 +56,9 @@ class DenseFactor(Factor):
         packed, self._diagonal, self._off_diagonal, self._tau, _ = sytrd(
             array.T, lower=1, lwork=lwork, overwrite_a=1
         )
+        if len(array) == 1:
+            # LAPACK's wrappers want one number where there is none off the diagonal.
+            self._off_diagonal = np.zeros_like(self._diagonal)
         # Below the first row, sytrd leaves its reflectors as a QR factorisation does.
         self._reflectors = packed[1:, :-1]
 

@@ -1,0 +1,374 @@
+"""The autoencoder."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.callbacks import with_callbacks
+from skgnh.network import ACTIVATIONS
+
+Array = Any
+
+
+class GaussNewtonAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseGaussNewtonMLP
+):
+    """Autoencoder trained by Levenberg-Marquardt.
+
+    A perceptron with mirrored layers that reproduces its input through a narrow code:
+    minimises ``1/(2 d) ||z - x||^2``, averaged over the rows, plus
+    ``alpha / (2 n) ||weights||^2``.
+
+    Parameters
+    ----------
+    encoder_layer_sizes : int or sequence of int, default=(64, 8)
+        Widths from the first hidden layer to the code; the decoder mirrors them.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
+        Activation of the hidden layers but the code.
+    code_activation : {'identity', 'logistic', 'tanh', 'relu'}, default='identity'
+        Activation of the code layer.
+    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: a name of
+        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
+        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
+        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+    alpha : float, default=1e-4
+        Strength of the L2 penalty of the weights (not the intercepts), divided by the
+        sum of the sample weights, as in scikit-learn.
+    batch_size : int or 'auto', default='auto'
+        Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
+        is one accepted step. With less an iteration is an epoch, and each step is
+        judged on the next batch.
+    curvature_batch_size : int or 'auto', default='auto'
+        Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
+        tenth of the gradient's, at least 2,000 where there are so many.
+    damping : float, default=1e-2
+        First damping, in units of the Hessian's mean diagonal. It adapts at once.
+    max_iter : int, default=200
+        Most iterations.
+    tol : float, default=1e-5
+        Training stops when, for more than `n_iter_no_change` iterations in a row, the
+        objective (the validation loss with `early_stopping`) has not improved by
+        `tol` times the loss of the best constant prediction (for the squared error, by
+        `tol` in R^2, whatever the scale of y), or is below and so can't any more.
+    n_iter_no_change : int, default=10
+        See `tol`.
+    early_stopping : bool, default=False
+        Whether to watch the loss of validation rows instead of the objective, and to
+        keep the weights that were best on them.
+    validation_fraction : float, default=0.1
+        Share of the rows set aside for it, unless `fit` is given `X_val`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first weights, which are scikit-learn's for the same seed, of the
+        validation split and of the batches.
+    verbose : bool, default=False
+        Whether to print a line an iteration.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (width_in, width_out)
+        Weights of each layer, as in scikit-learn's MLP.
+    intercepts_ : list of ndarray of shape (width_out,)
+        Biases of each layer.
+    loss_ : float
+        Objective of the fitted weights over the training rows.
+    best_loss_ : float or None
+        Lowest of `loss_curve_`; None with `early_stopping`.
+    loss_curve_ : list of float
+        Objective after each iteration; with mini-batches the mean over the epoch,
+        each step valued on the batch that judged it.
+    validation_loss_curve_, validation_scores_ : list of float or None
+        Loss and score (minus the mean squared error) on the validation rows after each iteration.
+    best_validation_score_ : float or None
+        Best of `validation_scores_`.
+    history_ : dict of ndarray
+        One entry for each trial step: time (seconds), value, gradient_norm, damping,
+        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
+        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+    damping_ : float
+        Last damping, absolute, where `warm_start` and `partial_fit` go on.
+    solver_ : Solver
+        Solver that was taken.
+    n_iter_ : int
+        Number of iterations.
+    n_layers_, n_outputs_ : int
+        Number of layers, with the input, and of outputs.
+    hidden_activations_ : list of str
+        Activation of each hidden layer.
+    out_activation_ : str
+        Output activation.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X has any.
+
+    Notes
+    -----
+    The objective, the range of the first weights and the layout of `coefs_` are those
+    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An iteration
+    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
+    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
+    activations where they fit, a few vectors of P numbers, and what the solver states.
+
+    References
+    ----------
+    .. [1] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
+           the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
+           2021.
+    .. [2] J. Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    .. [3] H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05,
+           Technical University of Denmark, 1999.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skgnh import GaussNewtonAutoencoder
+    >>> X = load_digits().data[:200] / 16
+    >>> model = GaussNewtonAutoencoder((16, 2), max_iter=20, tol=1e-2, random_state=0)
+    >>> model.fit_transform(X).shape
+    (200, 2)
+    """
+
+    def __init__(
+        self,
+        encoder_layer_sizes: Any = (64, 8),
+        activation: str = "tanh",
+        code_activation: str = "identity",
+        *,
+        solver: Any = "auto",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        curvature_batch_size: int | str = "auto",
+        damping: float = 1e-2,
+        max_iter: int = 200,
+        tol: float = 1e-5,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        random_state: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+    ):
+        self.encoder_layer_sizes = encoder_layer_sizes
+        self.activation = activation
+        self.code_activation = code_activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.curvature_batch_size = curvature_batch_size
+        self.damping = damping
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Array,
+        y: Any = None,
+        sample_weight: Array | None = None,
+        *,
+        X_val: Array | None = None,
+        sample_weight_val: Array | None = None,
+    ) -> "GaussNewtonAutoencoder":
+        """Fit the network to reproduce its input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+        X_val, sample_weight_val : array-like, optional
+            Validation rows: their loss and score are recorded, and with
+            `early_stopping` they take the place of the split.
+
+        Returns
+        -------
+        self : GaussNewtonAutoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are at fault; the message says how.
+        """
+        return self._fit(X, None, sample_weight, (X_val, None, sample_weight_val))
+
+    def partial_fit(
+        self, X: Array, y: Any = None, sample_weight: Array | None = None
+    ) -> "GaussNewtonAutoencoder":
+        """Go on from the present weights for one iteration over the given rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        self : GaussNewtonAutoencoder
+            The fitted estimator.
+        """
+        return self._fit(X, None, sample_weight, incremental=True)
+
+    def transform(self, X: Array) -> Array:
+        """Return the codes of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, encoder_layer_sizes[-1])
+            Activations of the code layer.
+        """
+        check_is_fitted(self)
+        X = self._read(X, None, reset=False)[0]
+        return self._run(X, 0, self._n_encoder_layers)
+
+    def inverse_transform(self, X: Array) -> Array:
+        """Return the rows that codes decode to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, encoder_layer_sizes[-1])
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Reconstructions.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another width.
+        """
+        check_is_fitted(self)
+        codes = check_array(X, dtype=[np.float64, np.float32])
+        if codes.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."
+            )
+        return self._run(codes, self._n_encoder_layers, len(self.coefs_))
+
+    def predict(self, X: Array) -> Array:
+        """Return the reconstruction of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            ``inverse_transform(transform(X))``.
+        """
+        return self._predict_mean(X)
+
+    def score_samples(self, X: Array) -> Array:
+        """Return minus the mean squared reconstruction error of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The larger, the more like the training rows.
+        """
+        check_is_fitted(self)
+        X = self._read(X, None, reset=False)[0]
+        return -np.mean((X - self._predict_mean(X)) ** 2, axis=1)
+
+    def score(
+        self, X: Array, y: Any = None, sample_weight: Array | None = None
+    ) -> float:
+        """Return minus the mean squared reconstruction error.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+            The (weighted) mean of :meth:`score_samples`.
+        """
+        return float(np.average(self.score_samples(X), weights=sample_weight))
+
+    @property
+    def _n_encoder_layers(self) -> int:
+        return len(self.coefs_) // 2
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of the code, which the names of the features out are made from."""
+        return self.coefs_[self._n_encoder_layers - 1].shape[1]
+
+    def _run(self, a: Array, first: int, last: int) -> Array:
+        """Run layers first to last - 1; the last of all has no activation."""
+        names = [*self.hidden_activations_, "identity"]
+        for depth in range(first, last):
+            coef = self.coefs_[depth].astype(a.dtype, copy=False)
+            z = a @ coef + self.intercepts_[depth].astype(a.dtype, copy=False)
+            a = ACTIVATIONS[names[depth]].value(z)
+        return a
+
+    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+        encoder = layer_sizes(self.encoder_layer_sizes, "encoder_layer_sizes")
+        if not encoder:
+            raise ValueError("encoder_layer_sizes must name at least the code's width.")
+        outer = [self.activation] * (len(encoder) - 1)
+        return [*encoder, *encoder[-2::-1]], [*outer, self.code_activation, *outer]
+
+    def _read(self, X: Array, y: Any, reset: bool) -> tuple[Array, Array]:
+        if sparse.issparse(X):
+            raise ValueError(
+                "Sparse input is not supported by an autoencoder, whose "
+                "reconstructions are dense: pass X.toarray()."
+            )
+        X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        return X, X
+
+    def _out_activation(self) -> str:
+        return "identity"
+
+    def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
+        return -float(weights @ np.mean((targets - z) ** 2, axis=1))
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

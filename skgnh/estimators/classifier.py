@@ -1,0 +1,393 @@
+"""The classifier."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import validate_data
+
+from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.callbacks import with_callbacks
+from skgnh.losses import LOSSES
+from skgnh.operators.from_estimator import encode_labels
+
+Array = Any
+
+
+class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
+    """Multi-layer perceptron classifier trained by Levenberg-Marquardt.
+
+    Minimises scikit-learn's objective, the mean cross-entropy plus
+    ``alpha / (2 n) ||weights||^2``, for binary, multiclass and multilabel targets.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Widths of the hidden layers.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation of the hidden layers.
+    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: a name of
+        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
+        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
+        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+    alpha : float, default=1e-4
+        Strength of the L2 penalty of the weights (not the intercepts), divided by the
+        sum of the sample weights, as in scikit-learn.
+    batch_size : int or 'auto', default='auto'
+        Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
+        is one accepted step. With less an iteration is an epoch, and each step is
+        judged on the next batch.
+    curvature_batch_size : int or 'auto', default='auto'
+        Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
+        tenth of the gradient's, at least 2,000 where there are so many.
+    damping : float, default=1e-2
+        First damping, in units of the Hessian's mean diagonal. It adapts at once.
+    max_iter : int, default=200
+        Most iterations.
+    tol : float, default=1e-5
+        Training stops when, for more than `n_iter_no_change` iterations in a row, the
+        objective (the validation loss with `early_stopping`) has not improved by
+        `tol` nats, or is below `tol` and so can't improve by it any more.
+    n_iter_no_change : int, default=10
+        See `tol`.
+    early_stopping : bool, default=False
+        Whether to watch the loss of validation rows instead of the objective, and to
+        keep the weights that were best on them.
+    validation_fraction : float, default=0.1
+        Share of the rows set aside for it, unless `fit` is given `X_val`.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, multiplied into the sample weights.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first weights, which are scikit-learn's for the same seed, of the
+        validation split and of the batches.
+    verbose : bool, default=False
+        Whether to print a line an iteration.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels; the label numbers of a multilabel target.
+    coefs_ : list of ndarray of shape (width_in, width_out)
+        Weights of each layer, as in scikit-learn's MLP.
+    intercepts_ : list of ndarray of shape (width_out,)
+        Biases of each layer.
+    loss_ : float
+        Objective of the fitted weights over the training rows.
+    best_loss_ : float or None
+        Lowest of `loss_curve_`; None with `early_stopping`.
+    loss_curve_ : list of float
+        Objective after each iteration; with mini-batches the mean over the epoch,
+        each step valued on the batch that judged it.
+    validation_loss_curve_, validation_scores_ : list of float or None
+        Loss and score (accuracy) on the validation rows after each iteration.
+    best_validation_score_ : float or None
+        Best of `validation_scores_`.
+    history_ : dict of ndarray
+        One entry for each trial step: time (seconds), value, gradient_norm, damping,
+        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
+        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+    damping_ : float
+        Last damping, absolute, where `warm_start` and `partial_fit` go on.
+    solver_ : Solver
+        Solver that was taken.
+    n_iter_ : int
+        Number of iterations.
+    n_layers_, n_outputs_ : int
+        Number of layers, with the input, and of outputs.
+    hidden_activations_ : list of str
+        Activation of each hidden layer.
+    out_activation_ : str
+        Output activation.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X has any.
+
+    Notes
+    -----
+    The objective, the range of the first weights and the layout of `coefs_` are those
+    of :class:`sklearn.neural_network.MLPClassifier`: models move between the two. An iteration
+    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
+    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
+    activations where they fit, a few vectors of P numbers, and what the solver states.
+
+    References
+    ----------
+    .. [1] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
+           the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
+           2021.
+    .. [2] J. Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    .. [3] H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05,
+           Technical University of Denmark, 1999.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skgnh import GaussNewtonMLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussNewtonMLPClassifier(hidden_layer_sizes=(10,), random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    >>> model.predict_proba(X[:2]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: Any = "auto",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        curvature_batch_size: int | str = "auto",
+        damping: float = 1e-2,
+        max_iter: int = 200,
+        tol: float = 1e-5,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        class_weight: Any = None,
+        random_state: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.curvature_batch_size = curvature_batch_size
+        self.damping = damping
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None = None,
+        *,
+        X_val: Array | None = None,
+        y_val: Array | None = None,
+        sample_weight_val: Array | None = None,
+    ) -> "GaussNewtonMLPClassifier":
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or a multilabel indicator.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows; multiplied with those of `class_weight`.
+        X_val, y_val, sample_weight_val : array-like, optional
+            Validation rows: their loss and score are recorded, and with
+            `early_stopping` they take the place of the split.
+
+        Returns
+        -------
+        self : GaussNewtonMLPClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are at fault; the message says how.
+        """
+        if not self.warm_start:
+            self.__dict__.pop("classes_", None)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+
+    def partial_fit(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None = None,
+        classes: Array | None = None,
+    ) -> "GaussNewtonMLPClassifier":
+        """Go on from the present weights for one iteration over the given rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or a multilabel indicator.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+        classes : array-like of shape (n_classes,), optional
+            All labels of all calls; needed in the first.
+
+        Returns
+        -------
+        self : GaussNewtonMLPClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the first call names no classes, or `class_weight` is 'balanced',
+            which the rows of one call can't tell.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "partial_fit cannot balance classes by the rows of one call: pass "
+                "sample_weight or a dict class_weight."
+            )
+        if classes is not None:
+            classes = np.unique(classes)
+            if not np.array_equal(getattr(self, "classes_", classes), classes):
+                raise ValueError(
+                    f"classes={classes} differ from those of the first call, "
+                    f"{self.classes_}."
+                )
+            self.classes_ = classes
+        elif not hasattr(self, "classes_"):
+            raise ValueError("The first call of partial_fit needs classes.")
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Array) -> Array:
+        """Return the most probable labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or the multilabel indicator.
+        """
+        return self._decide(self._predict_mean(X))
+
+    def predict_proba(self, X: Array) -> Array:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of `classes_`; for a multilabel target that of
+            each label.
+        """
+        p = self._predict_mean(X)
+        return np.hstack([1 - p, p]) if self.n_outputs_ == 1 else p
+
+    def predict_log_proba(self, X: Array) -> Array:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            ``log(predict_proba(X))``.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _decide(self, p: Array) -> Array:
+        if self.out_activation_ == "softmax":
+            return self.classes_[p.argmax(axis=1)]
+        decided = (p > 0.5).astype(int)
+        return self.classes_[decided[:, 0]] if p.shape[1] == 1 else decided
+
+    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        return widths, [self.activation] * len(widths)
+
+    def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=[np.float64, np.float32],
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if type_of_target(y) == "multiclass-multioutput":
+            raise ValueError(
+                "y has several multiclass outputs; only one, or a multilabel "
+                "indicator, is supported."
+            )
+        self._multilabel = y.ndim == 2
+        labels = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
+        if not hasattr(self, "classes_"):
+            self.classes_ = labels
+        unknown = np.setdiff1d(labels, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has classes {unknown} that are not among {self.classes_}."
+            )
+        if not self._multilabel and len(self.classes_) < 2:
+            raise ValueError(
+                "A classifier needs at least 2 classes; y has one class, "
+                f"{self.classes_[0]!r}."
+            )
+        return X, encode_labels(y, self.classes_, X.dtype)
+
+    def _row_weights(
+        self, X: Array, targets: Array, sample_weight: Array | None
+    ) -> Array | None:
+        weights = super()._row_weights(X, targets, sample_weight)
+        y = self._decide(targets)
+        if self.class_weight is not None:
+            expanded = compute_sample_weight(self.class_weight, y)
+            weights = expanded if weights is None else weights * expanded
+        if weights is not None and not self._multilabel:
+            if len(np.unique(y[weights > 0])) < 2:
+                raise ValueError(
+                    "A classifier needs at least 2 classes; the rows of positive "
+                    "weight have one class."
+                )
+        return weights
+
+    def _strata(self, targets: Array) -> Array | None:
+        if self.out_activation_ == "softmax":
+            return targets.argmax(axis=1)
+        return targets[:, 0] if targets.shape[1] == 1 else None
+
+    def _out_activation(self) -> str:
+        softmax = len(self.classes_) > 2 and not self._multilabel
+        return "softmax" if softmax else "logistic"
+
+    def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
+        if not np.isfinite(z).all():
+            return float("nan")
+        found = self._decide(LOSSES[self.out_activation_].mean(z))
+        true = self._decide(targets)
+        return accuracy_score(true, found, sample_weight=weights)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,279 @@
+"""The regressor."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import validate_data
+
+from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.callbacks import with_callbacks
+from skgnh.losses import LOSSES
+
+Array = Any
+
+_OUT_ACTIVATIONS = {"squared_error": "identity", "poisson": "exp"}
+
+
+class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
+    """Multi-layer perceptron regressor trained by Levenberg-Marquardt.
+
+    Minimises scikit-learn's objective, ``1/(2 d) ||z - y||^2`` or half the Poisson
+    deviance, averaged over the rows, plus ``alpha / (2 n) ||weights||^2``.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        Loss; 'poisson' has a log link and needs targets >= 0.
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Widths of the hidden layers.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation of the hidden layers.
+    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: a name of
+        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
+        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
+        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+    alpha : float, default=1e-4
+        Strength of the L2 penalty of the weights (not the intercepts), divided by the
+        sum of the sample weights, as in scikit-learn.
+    batch_size : int or 'auto', default='auto'
+        Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
+        is one accepted step. With less an iteration is an epoch, and each step is
+        judged on the next batch.
+    curvature_batch_size : int or 'auto', default='auto'
+        Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
+        tenth of the gradient's, at least 2,000 where there are so many.
+    damping : float, default=1e-2
+        First damping, in units of the Hessian's mean diagonal. It adapts at once.
+    max_iter : int, default=200
+        Most iterations.
+    tol : float, default=1e-5
+        Training stops when, for more than `n_iter_no_change` iterations in a row, the
+        objective (the validation loss with `early_stopping`) has not improved by
+        `tol` times the loss of the best constant prediction (for the squared error, by
+        `tol` in R^2, whatever the scale of y), or is below and so can't any more.
+    n_iter_no_change : int, default=10
+        See `tol`.
+    early_stopping : bool, default=False
+        Whether to watch the loss of validation rows instead of the objective, and to
+        keep the weights that were best on them.
+    validation_fraction : float, default=0.1
+        Share of the rows set aside for it, unless `fit` is given `X_val`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first weights, which are scikit-learn's for the same seed, of the
+        validation split and of the batches.
+    verbose : bool, default=False
+        Whether to print a line an iteration.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (width_in, width_out)
+        Weights of each layer, as in scikit-learn's MLP.
+    intercepts_ : list of ndarray of shape (width_out,)
+        Biases of each layer.
+    loss_ : float
+        Objective of the fitted weights over the training rows.
+    best_loss_ : float or None
+        Lowest of `loss_curve_`; None with `early_stopping`.
+    loss_curve_ : list of float
+        Objective after each iteration; with mini-batches the mean over the epoch,
+        each step valued on the batch that judged it.
+    validation_loss_curve_, validation_scores_ : list of float or None
+        Loss and score (R^2) on the validation rows after each iteration.
+    best_validation_score_ : float or None
+        Best of `validation_scores_`.
+    history_ : dict of ndarray
+        One entry for each trial step: time (seconds), value, gradient_norm, damping,
+        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
+        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+    damping_ : float
+        Last damping, absolute, where `warm_start` and `partial_fit` go on.
+    solver_ : Solver
+        Solver that was taken.
+    n_iter_ : int
+        Number of iterations.
+    n_layers_, n_outputs_ : int
+        Number of layers, with the input, and of outputs.
+    hidden_activations_ : list of str
+        Activation of each hidden layer.
+    out_activation_ : str
+        Output activation.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X has any.
+
+    Notes
+    -----
+    The objective, the range of the first weights and the layout of `coefs_` are those
+    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An iteration
+    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
+    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
+    activations where they fit, a few vectors of P numbers, and what the solver states.
+
+    References
+    ----------
+    .. [1] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
+           the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
+           2021.
+    .. [2] J. Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    .. [3] H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05,
+           Technical University of Denmark, 1999.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> X, y = make_friedman1(200, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: Any = "auto",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        curvature_batch_size: int | str = "auto",
+        damping: float = 1e-2,
+        max_iter: int = 200,
+        tol: float = 1e-5,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        random_state: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+    ):
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.curvature_batch_size = curvature_batch_size
+        self.damping = damping
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None = None,
+        *,
+        X_val: Array | None = None,
+        y_val: Array | None = None,
+        sample_weight_val: Array | None = None,
+    ) -> "GaussNewtonMLPRegressor":
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+        X_val, y_val, sample_weight_val : array-like, optional
+            Validation rows: their loss and score are recorded, and with
+            `early_stopping` they take the place of the split.
+
+        Returns
+        -------
+        self : GaussNewtonMLPRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are at fault; the message says how.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+
+    def partial_fit(
+        self, X: Array, y: Array, sample_weight: Array | None = None
+    ) -> "GaussNewtonMLPRegressor":
+        """Go on from the present weights for one iteration over the given rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        self : GaussNewtonMLPRegressor
+            The fitted estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Array) -> Array:
+        """Return the predicted means.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions.
+        """
+        mean = self._predict_mean(X)
+        return mean[:, 0] if self.n_outputs_ == 1 else mean
+
+    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        return widths, [self.activation] * len(widths)
+
+    def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse="csr",
+            multi_output=True,
+            y_numeric=True,
+            dtype=[np.float64, np.float32],
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)
+
+    def _out_activation(self) -> str:
+        if self.loss not in _OUT_ACTIVATIONS:
+            raise ValueError(
+                f"Unknown loss {self.loss!r}; choose among {sorted(_OUT_ACTIVATIONS)}."
+            )
+        return _OUT_ACTIVATIONS[self.loss]
+
+    def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
+        mean = LOSSES[self.out_activation_].mean(z)
+        if not np.isfinite(mean).all():
+            return float("nan")
+        return r2_score(targets, mean, sample_weight=weights)
