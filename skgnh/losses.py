@@ -3,9 +3,9 @@ r"""Losses, convex in the network's output z.
 Each is the negative log-likelihood that belongs to its output activation (canonical
 link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` and the
 Hessian ``Q(mean)`` does not depend on y. That of labels (``is_log_likelihood``) is
-in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the root S,
-``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every function
-costs O(n d), or O(n k d).
+in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the
+root S, ``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every
+function costs O(n d), or O(n k d).
 """
 
 from typing import Any
@@ -15,10 +15,15 @@ from array_api_compat import array_namespace
 Array = Any
 
 
-def _log(x: Array) -> Array:
-    """Return log(x), cut off far below any probability of consequence."""
-    xp = array_namespace(x)
-    return xp.log(xp.clip(x, xp.finfo(x.dtype).tiny, None))
+# Means are taken as no nearer to 0 or 1 than this: a class that few rows have shown
+# stays within reach.
+_NEAREST = 1e-7
+
+
+def _log(mean: Array) -> Array:
+    """Return the finite logarithm of a mean."""
+    xp = array_namespace(mean)
+    return xp.log(xp.clip(mean, _NEAREST, None))
 
 
 class HalfSquaredError:

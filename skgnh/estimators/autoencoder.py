@@ -64,8 +64,9 @@ class GaussNewtonAutoencoder(
     validation_fraction : float, default=0.1
         Share of the rows set aside for it, unless `fit` is given `X_val`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the first weights, which are scikit-learn's for the same seed, of the
-        validation split and of the batches.
+        Seed of the first weights, which are scikit-learn's for the same seed (the
+        output intercepts plus the best constant), of the validation split and of the
+        batches.
     verbose : bool, default=False
         Whether to print a line an iteration.
     warm_start : bool, default=False
@@ -85,13 +86,14 @@ class GaussNewtonAutoencoder(
         Objective after each iteration; with mini-batches the mean over the epoch,
         each step valued on the batch that judged it.
     validation_loss_curve_, validation_scores_ : list of float or None
-        Loss and score (minus the mean squared error) on the validation rows after each iteration.
+        Loss and score (minus the mean squared error) on the validation rows after each
+        iteration.
     best_validation_score_ : float or None
         Best of `validation_scores_`.
     history_ : dict of ndarray
         One entry for each trial step: time (seconds), value, gradient_norm, damping,
-        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
-        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+        gain_ratio, residual, solves, products and the other fields of
+        :class:`skgnh.optimize.Step`, and its iteration.
     damping_ : float
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver
@@ -106,16 +108,17 @@ class GaussNewtonAutoencoder(
         Output activation.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has any.
 
     Notes
     -----
     The objective, the range of the first weights and the layout of `coefs_` are those
-    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An iteration
-    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
-    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
-    activations where they fit, a few vectors of P numbers, and what the solver states.
+    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An
+    iteration costs a gradient over all rows, O(n P) for P parameters, and the solve
+    (with 'cg', at most 50 products of O(n P) over the curvature's rows). Memory: one
+    copy of X, the activations where they fit, a few vectors of P numbers, and what the
+    solver states.
 
     References
     ----------
@@ -131,7 +134,7 @@ class GaussNewtonAutoencoder(
     >>> from sklearn.datasets import load_digits
     >>> from skgnh import GaussNewtonAutoencoder
     >>> X = load_digits().data[:200] / 16
-    >>> model = GaussNewtonAutoencoder((16, 2), max_iter=20, tol=1e-2, random_state=0)
+    >>> model = GaussNewtonAutoencoder((16, 2), tol=1e-2, random_state=0)
     >>> model.fit_transform(X).shape
     (200, 2)
     """

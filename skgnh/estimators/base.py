@@ -143,7 +143,7 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         objective = self._objective(network, X, targets, weights)
         unit = self._loss_unit(objective)
         if not continuing:
-            start = self._tame(objective, start)
+            start = self._from_base_rate(objective, start)
         validate = self._validator(network, validation)
 
         n = X.shape[0]
@@ -285,15 +285,21 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             null = float(np.dot(weights.astype(float), loss.value(z, y)))
         return null if np.isfinite(null) and null > 0 else 1.0
 
-    def _tame(self, objective: Objective, theta: Array) -> Array:
-        """Shrink the output layer until the objective does not overflow."""
-        output = slice(objective.network.offsets[-2], None)
+    def _from_base_rate(self, objective: Objective, theta: Array) -> Array:
+        """Move the start to the base rate, and back from where it overflows.
+
+        scikit-learn's draw of the output intercepts is taken as the deviation from the
+        best constant prediction: targets far from zero and rare classes then cost no
+        steps, and rows unlike any other get the base rate, not a random prediction.
+        """
+        theta = theta.copy()
+        output = objective.network.unpack(theta)[-1]
+        output[:, -1] += objective.loss.link(objective.weights @ objective.targets)
         for _ in range(_SHRINKS):
             if np.isfinite(objective.value(theta)):
                 return theta
-            theta = theta.copy()
-            theta[output] *= theta.dtype.type(0.1)
-        theta[output] = 0
+            output[:, :-1] *= 0.1
+        output[:, :-1] = 0
         if not np.isfinite(objective.value(theta)):
             raise ValueError(
                 "The objective overflows at the start: scale X and y, for example by "

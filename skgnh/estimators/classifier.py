@@ -62,8 +62,9 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied into the sample weights.
     random_state : int, RandomState instance or None, default=None
-        Seed of the first weights, which are scikit-learn's for the same seed, of the
-        validation split and of the batches.
+        Seed of the first weights, which are scikit-learn's for the same seed (the
+        output intercepts plus the best constant), of the validation split and of the
+        batches.
     verbose : bool, default=False
         Whether to print a line an iteration.
     warm_start : bool, default=False
@@ -90,8 +91,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Best of `validation_scores_`.
     history_ : dict of ndarray
         One entry for each trial step: time (seconds), value, gradient_norm, damping,
-        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
-        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+        gain_ratio, residual, solves, products and the other fields of
+        :class:`skgnh.optimize.Step`, and its iteration.
     damping_ : float
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver
@@ -106,16 +107,17 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Output activation.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has any.
 
     Notes
     -----
     The objective, the range of the first weights and the layout of `coefs_` are those
-    of :class:`sklearn.neural_network.MLPClassifier`: models move between the two. An iteration
-    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
-    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
-    activations where they fit, a few vectors of P numbers, and what the solver states.
+    of :class:`sklearn.neural_network.MLPClassifier`: models move between the two. An
+    iteration costs a gradient over all rows, O(n P) for P parameters, and the solve
+    (with 'cg', at most 50 products of O(n P) over the curvature's rows). Memory: one
+    copy of X, the activations where they fit, a few vectors of P numbers, and what the
+    solver states.
 
     References
     ----------
@@ -362,12 +364,12 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         if self.class_weight is not None:
             expanded = compute_sample_weight(self.class_weight, y)
             weights = expanded if weights is None else weights * expanded
-        if weights is not None and not self._multilabel:
-            if len(np.unique(y[weights > 0])) < 2:
-                raise ValueError(
-                    "A classifier needs at least 2 classes; the rows of positive "
-                    "weight have one class."
-                )
+        known = weights is None or self._multilabel
+        if not known and len(np.unique(y[weights > 0])) < 2:
+            raise ValueError(
+                "A classifier needs at least 2 classes; the rows of positive weight "
+                "have one class."
+            )
         return weights
 
     def _strata(self, targets: Array) -> Array | None:

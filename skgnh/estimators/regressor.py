@@ -63,8 +63,9 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     validation_fraction : float, default=0.1
         Share of the rows set aside for it, unless `fit` is given `X_val`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the first weights, which are scikit-learn's for the same seed, of the
-        validation split and of the batches.
+        Seed of the first weights, which are scikit-learn's for the same seed (the
+        output intercepts plus the best constant), of the validation split and of the
+        batches.
     verbose : bool, default=False
         Whether to print a line an iteration.
     warm_start : bool, default=False
@@ -89,8 +90,8 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         Best of `validation_scores_`.
     history_ : dict of ndarray
         One entry for each trial step: time (seconds), value, gradient_norm, damping,
-        gain_ratio, predicted, residual, step_norm, products, solves, accepted, status
-        and the like, see :class:`skgnh.optimize.Step`, and its iteration.
+        gain_ratio, residual, solves, products and the other fields of
+        :class:`skgnh.optimize.Step`, and its iteration.
     damping_ : float
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver
@@ -105,16 +106,17 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         Output activation.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has any.
 
     Notes
     -----
     The objective, the range of the first weights and the layout of `coefs_` are those
-    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An iteration
-    costs a gradient over all rows, O(n P) for P parameters, and the solve (with 'cg', at
-    most 50 products of O(n P) over the curvature's rows). Memory: one copy of X, the
-    activations where they fit, a few vectors of P numbers, and what the solver states.
+    of :class:`sklearn.neural_network.MLPRegressor`: models move between the two. An
+    iteration costs a gradient over all rows, O(n P) for P parameters, and the solve
+    (with 'cg', at most 50 products of O(n P) over the curvature's rows). Memory: one
+    copy of X, the activations where they fit, a few vectors of P numbers, and what the
+    solver states.
 
     References
     ----------
@@ -130,7 +132,9 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     >>> from sklearn.datasets import make_friedman1
     >>> from skgnh import GaussNewtonMLPRegressor
     >>> X, y = make_friedman1(200, random_state=0)
-    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), random_state=0)
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=(10,), activation="tanh", tol=1e-3, random_state=0
+    ... )
     >>> model.fit(X, y).score(X, y) > 0.9
     True
     """

@@ -13,8 +13,8 @@ from skgnh.memory import fits
 
 Array = Any
 
-# Products that ARPACK spends on an eigenpair, as measured on trained networks.
-_PRODUCTS_PER_PAIR = 10
+# Products that ARPACK spends, and on each eigenpair, as measured on trained networks.
+_PRODUCTS, _PRODUCTS_PER_PAIR = 20, 3
 # Multiply-adds of an eigendecomposition, in units of P^3.
 _EIGH = 9
 # An exact answer is worth this many times the cost of products, or so many operations.
@@ -39,22 +39,20 @@ def choose(H: Any, n_components: int, other_products: int) -> str:
         return "dense"
     n, r = H.linearization.n_rows, H.n_roots
     dense = n * r * P**2 / 2 + _EIGH * P**3
-    products = (_PRODUCTS_PER_PAIR * n_components + other_products) * 4 * n * P
-    worth = dense <= max(_EXACT_IS_WORTH * products, _EXACT_IS_CHEAP)
+    products = _PRODUCTS + _PRODUCTS_PER_PAIR * n_components + other_products
+    worth = dense <= max(_EXACT_IS_WORTH * products * 4 * n * P, _EXACT_IS_CHEAP)
     return "dense" if worth and fits(4 * P**2 * H.dtype.itemsize) else "arpack"
 
 
 def dense(H: Any) -> tuple[Array, Array]:
-    """Return all eigenvalues and eigenvectors (as rows), largest first."""
-    values, vectors = eigh(H.toarray(), overwrite_a=True)
-    return values[::-1], vectors.T[::-1]
+    """Return all eigenvalues and eigenvectors, as columns."""
+    return eigh(H.toarray(), overwrite_a=True)
 
 
 def arpack(H: Any, k: int, tol: float, rng: Any) -> tuple[Array, Array]:
     """Return k leading eigenpairs by implicitly restarted Lanczos."""
     start = rng.standard_normal(H.shape[0]).astype(H.dtype)
-    values, vectors = eigsh(H, k, which="LA", v0=start, tol=tol)
-    return values[::-1], vectors.T[::-1]
+    return eigsh(H, k, which="LA", v0=start, tol=tol)
 
 
 def block(H: Any, k: int, tol: float, rng: Any) -> tuple[Array, Array]:
@@ -69,8 +67,6 @@ def block(H: Any, k: int, tol: float, rng: Any) -> tuple[Array, Array]:
         values, vectors = lobpcg(
             H, start, tol=tol * scale, maxiter=_LOBPCG_ITERATIONS, largest=True
         )
-    order = np.argsort(values)[::-1]
-    values, vectors = values[order], vectors[:, order]
     residual = np.linalg.norm(H @ vectors - vectors * values, axis=0).max()
     if not residual <= 10 * tol * scale:
         warnings.warn(
@@ -79,7 +75,7 @@ def block(H: Any, k: int, tol: float, rng: Any) -> tuple[Array, Array]:
             ConvergenceWarning,
             stacklevel=4,
         )
-    return values, vectors.T
+    return values, vectors
 
 
 PRODUCT_SOLVERS = {"arpack": arpack, "lobpcg": block}
@@ -96,6 +92,9 @@ def leading_eigenpairs(
     P = H.shape[0]
     if solver == "dense":
         values, vectors = dense(H)
+    elif k < P and not (H @ rng.standard_normal(P)).any():
+        # The zero matrix, of a saturated network: the solvers would break down.
+        values, vectors = np.zeros(k, H.dtype), np.eye(P, k, dtype=H.dtype)
     elif k < P:
         # Single precision cannot show a residual below its rounding.
         tol = max(tol, 10 * float(np.finfo(H.dtype).eps))
@@ -105,6 +104,8 @@ def leading_eigenpairs(
             f"The solver {solver!r} finds fewer than all {P} eigenpairs; got "
             f"n_components={k}. Take the solver 'dense'."
         )
+    order = np.argsort(values)[::-1]
+    values, vectors = values[order], vectors.T[order]
     largest = vectors[np.arange(len(vectors)), np.abs(vectors).argmax(axis=1)]
     # H is semidefinite: what lies below zero is rounding.
     return np.maximum(values, 0), np.sign(largest)[:, None] * vectors

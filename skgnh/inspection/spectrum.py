@@ -113,7 +113,7 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         The solver that was taken.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has string names for all.
 
     Raises
@@ -128,11 +128,12 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     Notes
     -----
-    A product with H costs O(n P). 'arpack' takes some 10 for each eigenpair, the
-    density ``n_probes * lanczos_steps``, the trace d and `transform` about
-    ``n_components / 2``; 'dense' costs :math:`O(n d P^2 + P^3)`. Memory: some
-    ``3 n_components`` vectors of length P, and `lanczos_steps` for each start, of
-    which no more are taken at a time than the working memory holds.
+    A product with H costs O(n P). 'arpack' takes some 20 and 3 for each eigenpair,
+    'lobpcg' 12 for each, in blocks; the density ``n_probes * lanczos_steps``, the trace
+    d and `transform` about ``n_components / 2``. 'dense' costs
+    :math:`O(n d P^2 + P^3)`. Memory: some ``3 n_components`` vectors of length P, and
+    `lanczos_steps` for each start, of which no more are taken at a time than the
+    working memory holds.
 
     References
     ----------

@@ -121,7 +121,8 @@ def load_estimator(
 def _targets(estimator: Any, y: Array, n_outputs: int, dtype: Any) -> Array:
     if hasattr(estimator, "classes_"):
         y = check_array(y, ensure_2d=False, dtype=None)
-        unknown = np.setdiff1d(y, estimator.classes_) if y.ndim == 1 else ()
+        is_label = y.ndim == 1 or y.shape[1] == 1
+        unknown = np.setdiff1d(y, estimator.classes_) if is_label else ()
         if len(unknown):
             raise ValueError(f"y has labels {unknown} that the estimator never saw.")
         targets = encode_labels(y, estimator.classes_, dtype)

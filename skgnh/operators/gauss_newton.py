@@ -517,6 +517,9 @@ class GaussNewtonRoot(LinearOperator):
             out[rows] = np.swapaxes(self.forward(rows, trace, directions), 1, 2)
         return out.reshape(self.shape[0], -1)
 
+    def _rmatvec(self, u: Array) -> Array:
+        return self._rmatmat(u.reshape(-1, 1))[:, 0]
+
     def _rmatmat(self, U: Array) -> Array:
         H = self.hessian
         k = U.shape[1]

@@ -1,6 +1,7 @@
 """Conjugate gradients on exact products."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,14 @@ class CGFactor(Factor):
         )
         target = None if solver.rtol is None else solver.rtol * np.linalg.norm(b)
         values = []
-        for _, (x, residual, value) in zip(
-            range(solver.max_iter + 1), iterates, strict=False
-        ):
+        for iterate in islice(iterates, solver.max_iter + 1):
+            x, residual, value = iterate
             values.append(value)
-            if target is not None:
-                if np.linalg.norm(residual) <= target:
-                    break
-            elif _has_stalled(values, solver.tol):
+            if target is None:
+                stop = _has_stalled(values, solver.tol)
+            else:
+                stop = np.linalg.norm(residual) <= target
+            if stop:
                 break
         return x
 

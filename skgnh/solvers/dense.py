@@ -1,9 +1,9 @@
-"""The dense solver: one tridiagonal factorisation for every damping."""
+"""The dense solver: Cholesky, or one tridiagonal form for every damping."""
 
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, get_lapack_funcs
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, get_lapack_funcs
 
 from skgnh.solvers.base import Factor, Solver
 
@@ -11,11 +11,20 @@ Array = Any
 
 
 class Dense(Solver):
-    r"""Exact solver: ``H = U T U^T`` with T tridiagonal, once for all dampings.
+    r"""Exact solver: Cholesky at first, one tridiagonal form if dampings are many.
 
-    The Householder reduction costs :math:`\frac43 P^3`, four to five Cholesky
-    factorisations by the clock; every further damping only O(P) for the factors of
-    ``T + damping I`` and O(P^2) to apply U. Assembling H costs O(n d P^2).
+    A damping costs a Cholesky factorisation of ``H + damping I``, :math:`P^3 / 3`. Once
+    `max_cholesky` of them were asked for at the same H, it is reduced to
+    ``H = U T U^T`` with T tridiagonal, which then serves every damping at O(P) for the
+    factors of ``T + damping I`` and O(P^2) to apply U. The reduction costs
+    :math:`\frac43 P^3`, half of it bound by memory: by the clock as much as 4 to 8
+    Cholesky factorisations, so that the default never costs more than about twice the
+    better choice. Assembling H costs O(n d P^2).
+
+    Parameters
+    ----------
+    max_cholesky : int, default=4
+        Number of dampings served by Cholesky; 0 reduces H at once.
 
     Raises
     ------
@@ -36,57 +45,109 @@ class Dense(Solver):
     array([2. , 2.5])
     >>> factor.solve(np.array([4.0, 10.0]), damping=7.0)
     array([0.5, 1. ])
+    >>> round(factor.logdet(damping=0.0), 6)
+    1.098612
     """
 
     requires = ("toarray",)
 
+    def __init__(self, max_cholesky: int = 4):
+        self.max_cholesky = max_cholesky
+
     def _factor(self, H: Any, previous: Factor | None) -> "DenseFactor":
-        return DenseFactor(H.toarray())
+        return DenseFactor(H.toarray(), self.max_cholesky)
 
 
 class DenseFactor(Factor):
-    """Tridiagonal form of a symmetric array, which it overwrites."""
+    """A symmetric array, factorised anew for a few dampings, then once for all."""
 
-    def __init__(self, array: Array):
+    def __init__(self, array: Array, max_cholesky: int):
         if not np.isfinite(array).all():
             raise LinAlgError("The matrix is not finite.")
+        self._array, self._left = array, max_cholesky
+        self._damping, self._last = None, None
+
+    def _at(self, damping: float) -> Any:
+        """Return a factorisation with ``solve`` and ``logdet`` for this damping."""
+        if damping != self._damping:
+            # LAPACK's tridiagonal routines want an off-diagonal: P = 1 has none.
+            if self._left > 0 or self._array is not None and len(self._array) == 1:
+                self._left -= 1
+                self._last = _Cholesky(self._array, damping)
+            else:
+                if self._array is not None:
+                    self._tridiagonal = _Tridiagonal(self._array)
+                    self._array = None
+                self._last = self._tridiagonal.shifted(damping)
+            self._damping = damping
+        return self._last
+
+    def solve(self, rhs: Array, damping: float) -> Array:
+        """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
+        return self._at(damping).solve(rhs.reshape(len(rhs), -1)).reshape(rhs.shape)
+
+    def logdet(self, damping: float) -> float:
+        """Return ``log det (H + damping I)``."""
+        return self._at(damping).logdet()
+
+
+class _Cholesky:
+    """``H + damping I = L L^T``."""
+
+    def __init__(self, array: Array, damping: float):
+        shifted = array.copy()
+        shifted.flat[:: len(array) + 1] += array.dtype.type(damping)
+        # A symmetric array is its own transpose: hand LAPACK its Fortran order as is.
+        self._factors = cho_factor(
+            shifted.T, lower=True, overwrite_a=True, check_finite=False
+        )
+
+    def solve(self, rhs: Array) -> Array:
+        return cho_solve(self._factors, rhs, check_finite=False)
+
+    def logdet(self) -> float:
+        return 2 * float(np.log(self._factors[0].diagonal()).sum())
+
+
+class _Tridiagonal:
+    """``H = U T U^T`` by Householder reflectors, which overwrite H."""
+
+    def __init__(self, array: Array):
         sytrd, sytrd_lwork = get_lapack_funcs(("sytrd", "sytrd_lwork"), (array,))
         lwork = int(sytrd_lwork(len(array), lower=1)[0])
-        # A symmetric array is its own transpose: hand LAPACK its Fortran order as is.
-        packed, self._diagonal, self._off_diagonal, self._tau, _ = sytrd(
+        packed, self.diagonal, self.off_diagonal, self._tau, _ = sytrd(
             array.T, lower=1, lwork=lwork, overwrite_a=1
         )
-        if len(array) == 1:
-            # LAPACK's wrappers want one number where there is none off the diagonal.
-            self._off_diagonal = np.zeros_like(self._diagonal)
         # Below the first row, sytrd leaves its reflectors as a QR factorisation does.
         self._reflectors = packed[1:, :-1]
 
-    def _rotate(self, rhs: Array, trans: str) -> Array:
+    def rotate(self, rhs: Array, trans: str) -> Array:
         """Return U rhs ('N') or U^T rhs ('T')."""
-        if len(self._tau) == 0:
-            return rhs
         (ormqr,) = get_lapack_funcs(("ormqr",), (self._reflectors,))
         lwork = 64 * max(rhs.shape[1], 1)
         below, _, _ = ormqr("L", trans, self._reflectors, self._tau, rhs[1:], lwork)
         return np.concatenate([rhs[:1], below])
 
-    def _ldl(self, damping: float) -> tuple[Array, Array]:
-        """Return the factors of ``T + damping I = L D L^T``."""
-        (pttrf,) = get_lapack_funcs(("pttrf",), (self._diagonal,))
-        d, e, info = pttrf(self._diagonal + damping, self._off_diagonal)
-        if info or not np.isfinite(d).all():
+    def shifted(self, damping: float) -> "_ShiftedTridiagonal":
+        return _ShiftedTridiagonal(self, damping)
+
+
+class _ShiftedTridiagonal:
+    """``H + damping I = U (L D L^T) U^T``."""
+
+    def __init__(self, form: _Tridiagonal, damping: float):
+        (pttrf,) = get_lapack_funcs(("pttrf",), (form.diagonal,))
+        shifted = form.diagonal + form.diagonal.dtype.type(damping)
+        self._form = form
+        self._d, self._e, info = pttrf(shifted, form.off_diagonal)
+        if info or not np.isfinite(self._d).all():
             raise LinAlgError(f"H + {damping:.3g} I is not positive definite.")
-        return d, e
 
-    def solve(self, rhs: Array, damping: float) -> Array:
-        """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
-        d, e = self._ldl(damping)
-        (pttrs,) = get_lapack_funcs(("pttrs",), (d,))
-        columns = np.asarray(rhs, dtype=d.dtype).reshape(len(d), -1)
-        x, _ = pttrs(d, e, self._rotate(columns, "T"))
-        return self._rotate(x, "N").reshape(rhs.shape)
+    def solve(self, rhs: Array) -> Array:
+        (pttrs,) = get_lapack_funcs(("pttrs",), (self._d,))
+        columns = np.asarray(rhs, dtype=self._d.dtype)
+        x, _ = pttrs(self._d, self._e, self._form.rotate(columns, "T"))
+        return self._form.rotate(x, "N")
 
-    def logdet(self, damping: float) -> float:
-        """Return ``log det (H + damping I)``: O(P)."""
-        return float(np.log(self._ldl(damping)[0]).sum())
+    def logdet(self) -> float:
+        return float(np.log(self._d).sum())

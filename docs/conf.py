@@ -1,0 +1,67 @@
+"""Sphinx configuration: built with warnings as errors, without the network."""
+
+import inspect
+
+from scipy.sparse.linalg import LinearOperator
+
+import skgnh
+
+project = "skgnh"
+author = "the skgnh developers"
+copyright = "2026, the skgnh developers"
+version = release = skgnh.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "myst_parser",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+# Markdown is read only where a page includes it.
+source_suffix = {".rst": "restructuredtext"}
+default_role = "literal"
+
+html_theme = "furo"
+html_title = f"skgnh {release}"
+html_show_sourcelink = False
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections give the types
+numpydoc_show_class_members = False  # the class template lists them
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_",
+    "backreferences_dir": "api/backreferences",
+    "doc_module": ("skgnh",),
+    "reset_modules": ("matplotlib",),
+    "show_memory": False,
+    "min_reported_time": 1,
+}
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn or SciPy defines: they document it."""
+    module = getattr(getattr(obj, "fget", obj), "__module__", None) or ""
+    foreign = str(module).split(".")[0] in ("scipy", "sklearn")
+    return True if what == "class" and foreign else None
+
+
+def init_signature(app, what, name, obj, options, signature, return_annotation):
+    """Take an operator's signature from __init__: SciPy's __new__ hides it."""
+    if what == "class" and issubclass(obj, LinearOperator):
+        parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+        bare = [p.replace(annotation=p.empty) for p in parameters]
+        return str(inspect.Signature(bare)), return_annotation
+    return None
+
+
+def setup(app):
+    """Connect the filters."""
+    app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("autodoc-process-signature", init_signature)

@@ -1,0 +1,347 @@
+"""Every solver on every operator against a dense solve."""
+
+import numpy as np
+import pytest
+from cases import Case, assert_close
+from scipy import sparse
+from scipy.linalg import LinAlgError
+from scipy.sparse.linalg import aslinearoperator
+from sklearn import config_context
+from sklearn.base import clone
+
+from skgnh.linearization import Linearization
+from skgnh.losses import LOSSES
+from skgnh.network import MLP, append_one
+from skgnh.operators import DenseMatrix, GaussNewtonHessian
+from skgnh.solvers import CG, Auto, Dense, Gram, Solver, all_solvers
+
+# What makes a solver exact that is not so by default.
+EXACT = {"cg": {"max_iter": 10_000, "rtol": 1e-14}}
+DAMPINGS = (1e-5, 1e-2, 1.0, 1e3)
+
+TALL = Case("tanh", 1, "softmax", weighted=True, n=40)
+WIDE = Case("tanh", 3, "binary")
+
+
+def prescribed(*eigenvalues):
+    """A dense matrix of given spectrum in a random basis."""
+    rng = np.random.default_rng(0)
+    U, _ = np.linalg.qr(rng.standard_normal((len(eigenvalues),) * 2))
+    A = (U * eigenvalues) @ U.T
+    return DenseMatrix((A + A.T) / 2)
+
+
+OPERATORS = {
+    "more rows than parameters": TALL.operator,
+    "fewer rows than parameters": WIDE.operator,
+    "many rows, no ridge": lambda: TALL.operator(ridge=False),
+    "few rows, no ridge": lambda: WIDE.operator(ridge=False),
+    "no hidden layer": Case("identity", 0, "poisson").operator,
+    "sparse rows": lambda: WIDE.operator(convert=sparse.csr_array),
+    "sampled rows": lambda: TALL.operator().sample(7, 0),
+    "probed outputs": lambda: TALL.operator().probe(2, 0),
+    "dense": lambda: prescribed(*np.geomspace(1e-3, 10, 20)),
+    "dense, singular": lambda: prescribed(*[0] * 5, *range(1, 6)),
+    "dense, two": lambda: DenseMatrix([[2.0, 1.0], [1.0, 2.0]]),
+    "dense, one": lambda: DenseMatrix([[2.0]]),
+}
+
+
+def missing(solver, H):
+    return [name for name in solver.requires if not hasattr(H, name)]
+
+
+PAIRS = [
+    (name, operator)
+    for name, solver in all_solvers().items()
+    for operator in OPERATORS
+    if not missing(solver, prescribed(1) if "dense" in operator else WIDE.operator())
+]
+
+
+@pytest.fixture(params=all_solvers())
+def name(request):
+    return request.param
+
+
+def exact(name):
+    return all_solvers()[name](**EXACT.get(name, {}))
+
+
+def right_hand_side(H, k=None):
+    shape = H.shape[0] if k is None else (H.shape[0], k)
+    return np.random.default_rng(1).standard_normal(shape).astype(H.dtype)
+
+
+# ---- solutions -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [None, 1, 3])
+@pytest.mark.parametrize(("name", "operator"), PAIRS)
+def test_one_factor_solves_for_every_damping_as_dense_does(name, operator, k):
+    H = OPERATORS[operator]()
+    factor, rhs = exact(name).factor(H), right_hand_side(H, k)
+    given = rhs.copy()
+    for damping in (*DAMPINGS, DAMPINGS[1]):
+        A = H.toarray() + damping * np.eye(len(rhs))
+        x = factor.solve(rhs, damping)
+        assert_close(x, np.linalg.solve(A, rhs), rtol=1e-8)
+        assert_close(A @ x, rhs, rtol=1e-8)
+    np.testing.assert_array_equal(rhs, given)
+
+
+@pytest.mark.parametrize(("name", "operator"), PAIRS)
+def test_log_determinant_equals_that_of_the_array(name, operator):
+    H = OPERATORS[operator]()
+    factor = exact(name).factor(H)
+    if not hasattr(factor, "logdet"):
+        pytest.skip(f"{type(factor).__name__} offers no logdet")
+    for damping in DAMPINGS:
+        eigenvalues = np.linalg.eigvalsh(H.toarray() + damping * np.eye(H.shape[0]))
+        answer = factor.logdet(damping)
+        assert type(answer) is float
+        assert answer == pytest.approx(np.log(eigenvalues).sum(), rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("solver", [Dense, Gram, Auto])
+def test_exact_solvers_offer_the_log_determinant(solver):
+    assert hasattr(solver().factor(WIDE.operator()), "logdet")
+
+
+@pytest.mark.parametrize("damping", [1e-2, np.float64(1e-2)], ids=type)
+def test_float32_stays_float32(name, damping):
+    H, double = TALL.operator(np.float32), TALL.operator()
+    b = right_hand_side(H)
+    settings = {"rtol": 1e-6, "max_iter": 1000} if name == "cg" else {}
+    factor = all_solvers()[name](**settings).factor(H)
+    for rhs in (b, b[:, None]):
+        x = factor.solve(rhs, damping)
+        assert x.dtype == np.float32
+        A = double.toarray() + damping * np.eye(len(rhs))
+        assert_close(x, np.linalg.solve(A, rhs), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [pair for pair in PAIRS if pair[1] in ("more rows than parameters", "dense")],
+)
+def test_damping_costs_no_second_factorisation(name, operator, monkeypatch):
+    H = OPERATORS[operator]()
+    factor, rhs = exact(name).factor(H), right_hand_side(H)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("asked for after the factorisation")
+
+    for question in ("toarray", "gram", "gram_by_ridge", "diagonal", "entries"):
+        if hasattr(H, question):
+            monkeypatch.setattr(type(H), question, refuse)
+    for damping in DAMPINGS:
+        factor.solve(rhs, damping)
+
+
+@pytest.mark.parametrize("name", ["cg", "gram"])
+def test_products_are_counted(name):
+    H = TALL.operator()
+    factor, asked = exact(name).factor(H), []
+    assert factor.products == 0
+    product = H._matmat
+    H._matmat = lambda V: asked.append(V.shape[1]) or product(V)
+    factor.solve(right_hand_side(H), 0.1)
+    assert factor.products >= len(asked) > 0
+    if name == "cg":
+        assert factor.products == len(asked)
+
+
+# ---- refusals ------------------------------------------------------------------------
+
+
+def test_missing_requirements_are_named(name):
+    H = aslinearoperator(np.eye(3))
+    solver = exact(name)
+    with pytest.raises(ValueError, match="needs an operator with") as error:
+        solver.factor(H)
+    for requirement in missing(solver, H):
+        assert requirement in str(error.value)
+    assert type(H).__name__ in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PAIRS if kind == "dense"])
+def test_indefinite_matrix_raises_instead_of_answering(name):
+    H = prescribed(-2, -1, 1, 2, 3, 4)
+    factor, rhs = exact(name).factor(H), right_hand_side(H)
+    for damping in (0.0, 1.5):
+        with pytest.raises(LinAlgError, match="positive"):
+            factor.solve(rhs, damping)
+    A = H.array + 2.5 * np.eye(6)
+    assert_close(factor.solve(rhs, 2.5), np.linalg.solve(A, rhs), rtol=1e-9)
+
+
+def test_matrix_that_is_not_finite_raises_instead_of_answering(name):
+    operator = Case("tanh", 3, "squared").operator()
+    operator.theta[0] = np.nan
+    with pytest.raises(LinAlgError):
+        exact(name).factor(operator).solve(right_hand_side(operator), 0.1)
+
+
+def test_dual_form_needs_a_damping():
+    H = WIDE.operator()
+    factor = Gram().factor(H)
+    for ask in (
+        lambda: factor.solve(right_hand_side(H), 0.0),
+        lambda: factor.logdet(0),
+    ):
+        with pytest.raises(LinAlgError, match="positive damping"):
+            ask()
+
+
+def test_solvers_are_plain_estimators_found_by_name(name):
+    solver = all_solvers()[name]()
+    assert isinstance(solver, Solver)
+    assert name == type(solver).__name__.lower()
+    assert repr(clone(solver)) == repr(solver)
+    assert clone(solver).get_params() == solver.get_params()
+    assert isinstance(solver.requires, tuple)
+
+
+def test_solver_selects_itself_unless_it_is_auto(name):
+    solver = all_solvers()[name]()
+    assert (solver.select(WIDE.operator()) is solver) is (name != "auto")
+
+
+# ---- conjugate gradients -------------------------------------------------------------
+
+
+def quadratic(A, b, x):
+    return 0.5 * x @ A @ x - b @ x
+
+
+def test_martens_rule_stops_early_with_little_left_to_gain():
+    H = prescribed(*np.geomspace(1e-6, 1, 300))
+    b = right_hand_side(H)
+    A = H.array + 1e-6 * np.eye(300)
+    best = quadratic(A, b, np.linalg.solve(A, b))
+    relative, products = [], []
+    for tol in (5e-2, 5e-3, 5e-4):
+        factor = CG(max_iter=10_000, tol=tol).factor(H)
+        relative.append(1 - quadratic(A, b, factor.solve(b, 1e-6)) / best)
+        products.append(factor.products)
+    exact = CG(max_iter=10_000, rtol=1e-8).factor(H)
+    exact.solve(b, 1e-6)
+    assert products == sorted(set(products))
+    assert products[-1] < exact.products / 2
+    assert relative == sorted(relative, reverse=True)
+    assert relative[-1] < 0.05
+
+
+def test_iterations_end_at_their_maximum():
+    H = prescribed(*np.geomspace(1e-6, 1, 100))
+    factor = CG(max_iter=7, rtol=1e-14).factor(H)
+    factor.solve(right_hand_side(H), 1e-6)
+    assert factor.products == 7
+    with pytest.raises(ValueError, match="max_iter >= 1, got 0"):
+        CG(max_iter=0).factor(H)
+
+
+def test_residual_keeps_the_tolerance_asked_for():
+    H = prescribed(*np.geomspace(1e-3, 1, 100))
+    b = right_hand_side(H)
+    for rtol in (1e-1, 1e-4, 1e-8):
+        x = CG(max_iter=1000, rtol=rtol).factor(H).solve(b, 1e-4)
+        residual = np.linalg.norm(H @ x + 1e-4 * x - b) / np.linalg.norm(b)
+        assert 1e-3 * rtol < residual <= 1.01 * rtol
+
+
+def test_full_preconditioner_solves_a_diagonal_matrix_in_one_iteration():
+    H = DenseMatrix(np.diag(np.geomspace(1e-4, 1e4, 50)))
+    b = right_hand_side(H)
+    products = {}
+    for exponent in (1.0, 0.75, 0.0):
+        factor = CG(max_iter=1000, rtol=1e-8, exponent=exponent).factor(H)
+        assert_close(factor.solve(b, 1e-3), b / (H.array.diagonal() + 1e-3), 1e-4)
+        products[exponent] = factor.products
+    assert products[1.0] == 1
+    assert products[1.0] < products[0.75] < products[0.0]
+
+
+def test_iteration_begins_at_the_last_solution():
+    H = prescribed(*np.geomspace(1e-3, 1, 50))
+    b = right_hand_side(H)
+    solver = CG(max_iter=1000, rtol=1e-8, decay=1.0)
+    first = solver.factor(H)
+    x = first.solve(b, 1e-2)
+    again = solver.factor(H, previous=first)
+    assert_close(again.solve(b, 1e-2), x, rtol=1e-12)
+    assert again.products == 1 < first.products
+    # Decayed, the beginning is only near: x / 2 leaves half the right-hand side.
+    decayed = CG(max_iter=1, rtol=0.5 + 1e-6, decay=0.5).factor(H, previous=first)
+    assert_close(decayed.solve(b, 1e-2), x / 2, rtol=1e-12)
+    # A factor of another solver has no solution to give.
+    other = solver.factor(H, previous=Dense().factor(H))
+    assert_close(other.solve(b, 1e-2), x, rtol=1e-12)
+
+
+def test_several_right_hand_sides_do_not_disturb_the_beginning():
+    H = prescribed(*np.geomspace(1e-3, 1, 50))
+    factor = CG(max_iter=1000, rtol=1e-8).factor(H)
+    factor.solve(right_hand_side(H, 2), 1e-2)
+    assert factor.solution is None
+
+
+def test_right_hand_side_of_zeros_has_the_solution_zero(name):
+    H = WIDE.operator()
+    for rhs in (np.zeros(H.shape[0]), np.zeros((H.shape[0], 2))):
+        np.testing.assert_array_equal(exact(name).factor(H).solve(rhs, 0.1), 0)
+
+
+# ---- the choice ----------------------------------------------------------------------
+
+
+def over(n, *widths):
+    """A Gauss-Newton Hessian of n rows that nobody asks anything."""
+    network = MLP(widths, ("tanh",) * (len(widths) - 2))
+    inputs = append_one(np.zeros((n, widths[0])))
+    theta = np.zeros(network.n_parameters)
+    return GaussNewtonHessian(
+        Linearization(network, theta, inputs), LOSSES["identity"], np.full(n, 1 / n)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: over(5000, 4, 8, 3), Dense),  # few parameters, many rows
+        (lambda: over(20, 100, 300, 3), Gram),  # few rows, many parameters
+        (lambda: over(50_000, 100, 900, 900, 1), CG),  # neither fits
+        (lambda: over(20_000, 100, 50, 50), CG),  # dense fits, but costs too much
+        (lambda: over(5000, 4, 8, 3).probe(1, 0), Dense),
+        (lambda: prescribed(1, 2, 3), Dense),
+        (lambda: aslinearoperator(np.eye(3)), CG),
+    ],
+)
+def test_auto_takes_the_cheapest_that_fits(make, expected):
+    assert type(Auto().select(make())) is expected
+
+
+@pytest.mark.parametrize(
+    ("make", "nbytes", "smaller"),
+    [
+        (lambda: over(5000, 4, 8, 3), 2 * 67**2 * 8, CG),
+        (lambda: over(20, 100, 300, 3), 3 * 60**2 * 8, CG),
+        (lambda: over(200, 4, 8, 3), 2 * 67**2 * 8, CG),
+        (lambda: over(40, 4, 8, 3), 3 * 120**2 * 8, Dense),
+        (lambda: prescribed(1, 2, 3), 2 * 3**2 * 8, CG),
+    ],
+)
+def test_auto_takes_only_what_fits_the_working_memory(make, nbytes, smaller):
+    H = make()
+    usual = type(Auto().select(H))
+    with config_context(working_memory=nbytes / 2**20):
+        assert type(Auto().select(H)) is usual
+    with config_context(working_memory=(nbytes - 8) / 2**20):
+        assert type(Auto().select(H)) is smaller
+
+
+def test_auto_factors_with_the_solver_that_it_selects():
+    for H in (TALL.operator(), WIDE.operator(), prescribed(1, 2, 3)):
+        chosen = Auto().select(H)
+        assert type(Auto().factor(H)) is type(chosen.factor(H))

@@ -1,0 +1,102 @@
+"""Imports go down only, from floor to floor, and modules stay short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skgnh
+
+ROOT = Path(skgnh.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+FLOORS = {
+    "memory": 0,
+    "network": 1,
+    "linearization": 1,
+    "losses": 1,
+    "operators": 2,
+    "hmatrix": 2,
+    "solvers": 3,
+    "objective": 3,
+    "schedule": 4,
+    "optimize": 4,
+    "estimators": 5,
+    "inspection": 6,
+}
+
+
+def part_of(module):
+    """Name the part of the package that a dotted name belongs to: its second word."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(path):
+    """Yield the dotted name of all that a module imports from the package."""
+    package = ("skgnh", *path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            up = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*up, *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "skgnh")
+
+
+def may_import(part, other):
+    """Say whether a part may import another: from its own floor or a lower one."""
+    if part == "hmatrix":  # it knows entries and products, and no network
+        return other == part or FLOORS[other] == 0
+    return FLOORS[other] <= FLOORS[part]
+
+
+def n_code_lines(text):
+    """Count the lines that are not blank, comments or docstrings."""
+    code = {
+        number
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.strip().startswith("#")
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            code.difference_update(range(node.lineno, node.end_lineno + 1))
+    return len(code)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_go_down_only(path):
+    if path == ROOT / "__init__.py":
+        return
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert part in FLOORS, f"give {part!r} its floor in this test"
+    wrong = [
+        name
+        for name in imported(path)
+        if part_of(name) not in FLOORS or not may_import(part, part_of(name))
+    ]
+    assert not wrong, f"{part} (floor {FLOORS[part]}) imports {wrong}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_is_short_enough_to_read(path):
+    assert n_code_lines(path.read_text(encoding="utf-8")) <= 330
+
+
+def test_names_of_imports_are_resolved(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "solvers").mkdir()
+    module = tmp_path / "solvers" / "new.py"
+    module.write_text(
+        "import numpy\nimport skgnh.losses\nfrom skgnh import network\n"
+        "from . import base\nfrom ..operators.gauss_newton import GaussNewtonHessian\n"
+        "def late():\n    from ..estimators import base\n"
+    )
+    assert list(imported(module)) == [
+        "skgnh.losses",
+        "skgnh.network",
+        "skgnh.solvers.base",
+        "skgnh.operators.gauss_newton.GaussNewtonHessian",
+        "skgnh.estimators.base",
+    ]
