@@ -295,6 +295,7 @@ class Failing(Dense):
     """Refuses dampings up to a limit, in its factor or when it solves."""
 
     def __init__(self, limit=0.0, fail_in_factor=0):
+        super().__init__()
         self.limit, self.fail_in_factor = limit, fail_in_factor
 
     def _factor(self, H, previous):

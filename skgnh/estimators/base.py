@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
-from skgnh.estimators.training import Patience, Training
-from skgnh.linearization import Linearization
+from skgnh.estimators.rows import Rows, loss_unit, outputs, start_from_base_rate
+from skgnh.estimators.training import Patience, Training, fitted_attributes
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
-from skgnh.objective import Objective
-from skgnh.operators.from_estimator import check_sample_weight, normalized_weights
+from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.optimize import levenberg_marquardt, nielsen, success
 from skgnh.schedule import full_batch, mini_batches
 from skgnh.solvers import Solver, all_solvers
@@ -32,8 +30,6 @@ _ONE_THREAD = 1e6
 # Rows that estimate the curvature well enough for a step, and the share of all.
 _CURVATURE_ROWS = 2000
 _CURVATURE_SHARE = 0.1
-# A start whose objective overflows is brought back by shrinking the output layer.
-_SHRINKS = 40
 
 
 class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
@@ -130,45 +126,56 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self._check_parameters()
         solver = self._make_solver()
         continuing = hasattr(self, "coefs_") and (self.warm_start or incremental)
-        original = {"X": X, "y": y}
+        max_iter = 1 if incremental else self.max_iter
+        early_stopping = self.early_stopping and not incremental
+        given = (X, y)
         X, targets = self._read(X, y, reset=not continuing)
         self.out_activation_ = self._out_activation()
-        self._check_targets(targets, "y")
-        weights = self._row_weights(X, targets, sample_weight)
-        rng = check_random_state(self.random_state)
-        start, network = self._start(X, targets, rng, continuing)
-        X, targets, weights, validation = self._split(
-            X, targets, weights, validation, rng
-        )
-        objective = self._objective(network, X, targets, weights)
-        unit = self._loss_unit(objective)
-        if not continuing:
-            start = self._from_base_rate(objective, start)
-        validate = self._validator(network, validation)
+        rows = Rows(X, targets, self._row_weights(X, targets, sample_weight))
+        rows.check_domain(self._loss, "y")
+        held_out = self._read_validation(*validation)
 
-        n = X.shape[0]
-        max_iter = 1 if incremental else self.max_iter
+        rng = check_random_state(self.random_state)
+        network = self._make_network(X, targets)
+        start = None if continuing else network.initialize(rng, X.dtype)
+        if early_stopping and held_out is None:
+            rows, held_out = rows.split(
+                self.validation_fraction, self._strata(targets), rng
+            )
+        rows = rows.with_weight()
+        objective = rows.objective(network, self._loss, self.alpha)
+        if continuing:
+            start = self._present_weights(network, X.dtype)
+        else:
+            start = start_from_base_rate(objective, start)
+        validate = None
+        if held_out is not None:
+            validate = held_out.validator(network, self._loss, self._score_outputs)
+
+        n = rows.X.shape[0]
         batch, curvature = self._sizes(n)
         generator = np.random.default_rng(rng.randint(2**31 - 1))
         if batch < n:
-            schedule = mini_batches(n, batch, curvature, generator)
+            schedule, rule = mini_batches(n, batch, curvature, generator), success
         else:
-            schedule = full_batch(n, curvature, generator)
+            schedule, rule = full_batch(n, curvature, generator), nielsen
         steps = levenberg_marquardt(
             objective,
             start,
             solver,
             schedule,
-            damping=getattr(self, "damping_", self.damping)
-            if continuing
-            else self.damping,
+            damping=self.damping_ if continuing else self.damping,
             relative=not continuing,
-            rule=success if batch < n else nielsen,
+            rule=rule,
             step_tol=float(np.finfo(X.dtype).eps),
         )
         training = Training(start)
-        context = FitContext(self, original["X"], original["y"], max_iter)
-        largest = min(batch, curvature) * max(o * f for o, f in network.shapes)
+        patience = Patience(
+            self.tol * loss_unit(objective),
+            np.inf if incremental else self.n_iter_no_change,
+        )
+        context = FitContext(self, *given, max_iter)
+        largest = min(batch, curvature) * max(out * fan for out, fan in network.shapes)
         with (
             threadpool_limits(1 if largest < _ONE_THREAD else None, user_api="blas"),
             np.errstate(all="ignore"),
@@ -176,18 +183,15 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             training.run(
                 steps,
                 max_iter=max_iter,
-                patience=Patience(
-                    self.tol * unit, np.inf if incremental else self.n_iter_no_change
-                ),
+                patience=patience,
                 validate=validate,
-                early_stopping=self.early_stopping and not incremental,
+                early_stopping=early_stopping,
                 iteration_ends=lambda: context.iteration_ends(
-                    lambda: self._attributes(network, training, objective)
+                    lambda: fitted_attributes(network, training, objective)
                 ),
                 verbose=self.verbose,
             )
-        for name, value in self._attributes(network, training, objective).items():
-            setattr(self, name, value)
+            vars(self).update(fitted_attributes(network, training, objective))
         context.fit_ends({})
         if not (training.converged or incremental):
             warnings.warn(
@@ -199,13 +203,9 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             )
         return self
 
-    def _check_targets(self, targets: Array, name: str) -> None:
-        loss = LOSSES[self.out_activation_]
-        if not loss.accepts(targets):
-            raise ValueError(
-                f"{name} is outside the domain of the {type(loss).__name__} loss, "
-                f"which needs {loss.domain}."
-            )
+    @property
+    def _loss(self) -> Any:
+        return LOSSES[self.out_activation_]
 
     def _row_weights(
         self, X: Array, targets: Array, sample_weight: Array | None
@@ -213,154 +213,40 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """Return the weight of each row, or None for equal ones."""
         return None if sample_weight is None else check_sample_weight(sample_weight, X)
 
-    def _start(
-        self, X: Array, targets: Array, rng: Any, continuing: bool
-    ) -> tuple[Array, MLP]:
-        """Return the first parameters and the network."""
+    def _read_validation(self, X: Array, y: Array, sample_weight: Array) -> Any:
+        """Return the user's validation rows, if there are any."""
+        if X is None:
+            return None
+        X, targets = self._read(X, y, reset=False)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X)
+        rows = Rows(X, targets, sample_weight)
+        rows.check_domain(self._loss, "y_val")
+        return rows
+
+    def _make_network(self, X: Array, targets: Array) -> MLP:
         widths, activations = self._hidden_layers()
-        units = (X.shape[1], *widths, targets.shape[1])
-        network = MLP(units, tuple(activations))
-        if not continuing:
-            return network.initialize(rng, X.dtype), network
-        if self._network.layer_units != units:
+        return MLP((X.shape[1], *widths, targets.shape[1]), tuple(activations))
+
+    def _present_weights(self, network: MLP, dtype: Any) -> Array:
+        """Return the fitted parameters, to go on from.
+
+        Raises
+        ------
+        ValueError
+            If the layers have changed.
+        """
+        if self._network != network:
             raise ValueError(
                 f"The fitted layers {self._network.layer_units} cannot go on as "
-                f"{units}: refit with warm_start=False."
+                f"{network.layer_units}: refit with warm_start=False."
             )
         theta = network.from_coefs(self.coefs_, self.intercepts_)
-        return theta.astype(X.dtype, copy=False), network
-
-    def _split(
-        self, X: Array, targets: Array, weights: Array, validation: tuple, rng: Any
-    ) -> tuple:
-        """Set rows aside for early stopping, unless the user has brought some."""
-        X_val, y_val, weights_val = validation
-        if X_val is not None:
-            X_val, y_val = self._read(X_val, y_val, reset=False)
-            self._check_targets(y_val, "y_val")
-            if weights_val is not None:
-                weights_val = check_sample_weight(weights_val, X_val)
-        elif self.early_stopping:
-            if weights is None:
-                weights = np.ones(X.shape[0])
-            X, X_val, targets, y_val, weights, weights_val = train_test_split(
-                X,
-                targets,
-                weights,
-                random_state=rng,
-                test_size=self.validation_fraction,
-                stratify=self._strata(targets),
-            )
-            if not (weights.any() and weights_val.any()):
-                raise ValueError(
-                    "Early stopping left only rows of weight zero on one side of the "
-                    "split: change validation_fraction or pass X_val and y_val."
-                )
-        if weights is not None and not weights.all():
-            # Rows of no weight must not change how the others are drawn.
-            kept = np.flatnonzero(weights)
-            X, targets, weights = X[kept], targets[kept], weights[kept]
-        return X, targets, weights, (X_val, y_val, weights_val)
+        return theta.astype(dtype, copy=False)
 
     def _strata(self, targets: Array) -> Array | None:
         """Return what the validation split should be stratified by."""
         return None
-
-    def _objective(
-        self, network: MLP, X: Array, targets: Array, weights: Array | None
-    ) -> Objective:
-        weights, total = normalized_weights(weights, X.shape[0], X.dtype)
-        ridge = (network.weight_mask() * (self.alpha / total)).astype(X.dtype)
-        loss = LOSSES[self.out_activation_]
-        return Objective(network, loss, append_one(X), targets, weights, ridge)
-
-    def _loss_unit(self, objective: Objective) -> float:
-        """Return the unit of `tol`: a nat, or the loss of the best constant."""
-        loss, weights, y = objective.loss, objective.weights, objective.targets
-        if loss.is_log_likelihood:
-            return 1.0
-        mean = (weights @ y)[None, :]
-        z = np.broadcast_to(loss.link(mean), y.shape)
-        with np.errstate(all="ignore"):
-            null = float(np.dot(weights.astype(float), loss.value(z, y)))
-        return null if np.isfinite(null) and null > 0 else 1.0
-
-    def _from_base_rate(self, objective: Objective, theta: Array) -> Array:
-        """Move the start to the base rate, and back from where it overflows.
-
-        scikit-learn's draw of the output intercepts is taken as the deviation from the
-        best constant prediction: targets far from zero and rare classes then cost no
-        steps, and rows unlike any other get the base rate, not a random prediction.
-        """
-        theta = theta.copy()
-        output = objective.network.unpack(theta)[-1]
-        output[:, -1] += objective.loss.link(objective.weights @ objective.targets)
-        for _ in range(_SHRINKS):
-            if np.isfinite(objective.value(theta)):
-                return theta
-            output[:, :-1] *= 0.1
-        output[:, :-1] = 0
-        if not np.isfinite(objective.value(theta)):
-            raise ValueError(
-                "The objective overflows at the start: scale X and y, for example by "
-                "sklearn.preprocessing.StandardScaler."
-            )
-        return theta
-
-    def _validator(self, network: MLP, validation: tuple) -> Any:
-        """Return the function of theta that gives validation loss and score."""
-        X, targets, weights = validation
-        if X is None:
-            return None
-        weights, _ = normalized_weights(weights, X.shape[0], X.dtype)
-        inputs = append_one(X)
-        loss = LOSSES[self.out_activation_]
-        objective = Objective(
-            network, loss, inputs, targets, weights, np.zeros(1, X.dtype)
-        )
-
-        def validate(theta):
-            z = _outputs(network, theta, inputs)
-            score = self._score_outputs(z, targets, weights)
-            return objective.value(theta), score
-
-        return validate
-
-    def _attributes(
-        self, network: MLP, training: Training, objective: Objective
-    ) -> dict[str, Any]:
-        """Return the fitted attributes of this moment of the training."""
-        theta = training.theta
-        if training.best_theta is not None:
-            theta = training.best_theta
-        coefs, intercepts = network.to_coefs(theta)
-        validated = bool(training.validation_loss_curve)
-        stopped_early = training.best_theta is not None
-        return {
-            "coefs_": coefs,
-            "intercepts_": intercepts,
-            "hidden_activations_": list(network.activations),
-            "n_layers_": len(network.layer_units),
-            "n_outputs_": network.n_outputs,
-            "n_iter_": training.n_iter,
-            "loss_": objective.value(theta),
-            "best_loss_": None
-            if stopped_early
-            else min(training.loss_curve, default=np.inf),
-            "loss_curve_": list(training.loss_curve),
-            "validation_loss_curve_": list(training.validation_loss_curve)
-            if validated
-            else None,
-            "validation_scores_": list(training.validation_scores)
-            if validated
-            else None,
-            "best_validation_score_": max(training.validation_scores)
-            if validated
-            else None,
-            "history_": training.history(),
-            "damping_": training.damping,
-            "solver_": training.solver,
-        }
 
     # ---- prediction -----------------------------------------------------------------
 
@@ -379,8 +265,8 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         network = self._network
         theta = network.from_coefs(self.coefs_, self.intercepts_)
         with np.errstate(over="ignore"):
-            z = _outputs(network, theta, append_one(X))
-            return LOSSES[self.out_activation_].mean(z)
+            z = outputs(network, theta, append_one(X))
+            return self._loss.mean(z)
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""
@@ -401,10 +287,3 @@ def layer_sizes(sizes: Any, name: str) -> list[int]:
     if not all(isinstance(width, Integral) and width > 0 for width in widths):
         raise ValueError(f"{name} must be positive integers, got {sizes!r}.")
     return [int(width) for width in widths]
-
-
-def _outputs(network: MLP, theta: Array, inputs: Array) -> Array:
-    """Return the network's outputs z over all rows, made in chunks."""
-    theta = theta.astype(inputs.dtype, copy=False)
-    chunks = Linearization(network, theta, inputs).outputs()
-    return np.concatenate([z for _, z in chunks])

@@ -11,7 +11,6 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
 from skgnh.estimators.callbacks import with_callbacks
-from skgnh.losses import LOSSES
 from skgnh.operators.from_estimator import encode_labels
 
 Array = Any
@@ -384,7 +383,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
         if not np.isfinite(z).all():
             return float("nan")
-        found = self._decide(LOSSES[self.out_activation_].mean(z))
+        found = self._decide(self._loss.mean(z))
         true = self._decide(targets)
         return accuracy_score(true, found, sample_weight=weights)
 

@@ -10,7 +10,6 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
 from skgnh.estimators.callbacks import with_callbacks
-from skgnh.losses import LOSSES
 
 Array = Any
 
@@ -277,7 +276,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         return _OUT_ACTIVATIONS[self.loss]
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
-        mean = LOSSES[self.out_activation_].mean(z)
+        mean = self._loss.mean(z)
         if not np.isfinite(mean).all():
             return float("nan")
         return r2_score(targets, mean, sample_weight=weights)

@@ -148,3 +148,32 @@ class Training:
         if self.validation_scores:
             line += f", validation score = {self.validation_scores[-1]:.6f}"
         print(line)
+
+
+def fitted_attributes(
+    network: Any, training: Training, objective: Any
+) -> dict[str, Any]:
+    """Return the estimators' fitted attributes at this moment of a training."""
+    stopped_early = training.best_theta is not None
+    theta = training.best_theta if stopped_early else training.theta
+    coefs, intercepts = network.to_coefs(theta)
+    losses, scores = training.validation_loss_curve, training.validation_scores
+    return {
+        "coefs_": coefs,
+        "intercepts_": intercepts,
+        "hidden_activations_": list(network.activations),
+        "n_layers_": len(network.layer_units),
+        "n_outputs_": network.n_outputs,
+        "n_iter_": training.n_iter,
+        "loss_": objective.value(theta),
+        "best_loss_": None
+        if stopped_early
+        else min(training.loss_curve, default=np.inf),
+        "loss_curve_": list(training.loss_curve),
+        "validation_loss_curve_": list(losses) or None,
+        "validation_scores_": list(scores) or None,
+        "best_validation_score_": max(scores, default=None),
+        "history_": training.history(),
+        "damping_": training.damping,
+        "solver_": training.solver,
+    }

@@ -12,7 +12,11 @@ Array = Any
 
 
 def lanczos(
-    H: Any, starts: Array, steps: int, against: Array | None = None
+    H: Any,
+    starts: Array,
+    steps: int,
+    against: Array | None = None,
+    norm: float = 0.0,
 ) -> tuple[Array, Array]:
     r"""Tridiagonalise a symmetric matrix from several starts at once.
 
@@ -30,6 +34,9 @@ def lanczos(
     against : ndarray of shape (k, P), optional
         Orthonormal rows, themselves orthogonal to the starts: the recurrence is that of
         H restricted to their orthogonal complement.
+    norm : float, default=0.0
+        Norm of H where it is known, and may not be seen in the complement: it says
+        what is rounding.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def lanczos(
             moved -= (np.swapaxes(inside, 1, 2) @ known)[:, 0]
         norms = np.linalg.norm(moved, axis=1)
         # What rounding leaves of a vector inside the space is no new direction.
-        scale = max(diagonals.max(), off_diagonals.max(initial=0))
+        scale = max(norm, diagonals.max(), off_diagonals.max(initial=0))
         norms[norms <= 10 * eps * P**0.5 * scale] = 0
         off_diagonals[:, j] = norms
         alive = norms > 0
@@ -71,7 +78,12 @@ def lanczos(
 
 
 def random_recurrences(
-    H: Any, n_probes: int, steps: int, rng: Any, against: Array | None = None
+    H: Any,
+    n_probes: int,
+    steps: int,
+    rng: Any,
+    against: Array | None = None,
+    norm: float = 0.0,
 ) -> tuple[Array, Array]:
     """Run :func:`lanczos` from starts uniform on the unit sphere.
 
@@ -87,6 +99,8 @@ def random_recurrences(
         Where the starts are drawn from.
     against : ndarray of shape (k, P), optional
         Orthonormal rows: the sphere is that of their orthogonal complement.
+    norm : float, default=0.0
+        Norm of H where it is known.
 
     Returns
     -------
@@ -108,7 +122,7 @@ def random_recurrences(
         for _ in range(2 if against is not None else 0):
             starts -= (starts @ against.T) @ against
         starts /= np.linalg.norm(starts, axis=1, keepdims=True)
-        found.append(lanczos(H, starts, steps, against))
+        found.append(lanczos(H, starts, steps, against, norm))
     diagonals, off_diagonals = zip(*found, strict=True)
     return np.concatenate(diagonals), np.concatenate(off_diagonals)
 
@@ -165,8 +179,9 @@ def radau_diagonals(diagonals: Array, off_diagonals: Array) -> Array:
     pivot = diagonals[:, 0]
     for j in range(1, diagonals.shape[1]):
         square = off_diagonals[:, j - 1] ** 2
-        # Where the recurrence has ended nothing hangs on what follows.
-        fill = np.divide(square, pivot, out=np.zeros_like(square), where=square > 0)
+        # Pivots are positive until the recurrence ends, or has found the eigenvalue
+        # zero to rounding: nothing hangs on what follows.
+        fill = np.divide(square, pivot, out=np.zeros_like(square), where=pivot > 0)
         pivot = diagonals[:, j] - fill
     out[:, -1] -= pivot
     return out

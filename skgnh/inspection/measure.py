@@ -24,7 +24,7 @@ def spectral_measures(
     H : LinearOperator of shape (P, P)
         Symmetric positive semidefinite.
     values : ndarray of shape (k,)
-        Eigenvalues known: the leading ones, or all.
+        Eigenvalues known, in falling order: the leading ones, or all.
     vectors : ndarray of shape (k, P)
         Their orthonormal eigenvectors; not needed where all values are known.
     n_probes, steps, rng
@@ -40,7 +40,9 @@ def spectral_measures(
     exact = values.astype(float), np.full(known, 1 / P)
     if known == P:
         return [exact]
-    diagonals, off_diagonals = random_recurrences(H, n_probes, steps, rng, vectors)
+    diagonals, off_diagonals = random_recurrences(
+        H, n_probes, steps, rng, vectors, norm=float(values[0])
+    )
     measures = []
     for changed in (diagonals, radau_diagonals(diagonals, off_diagonals)):
         nodes, weights = gauss_rule(changed, off_diagonals)

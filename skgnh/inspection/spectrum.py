@@ -120,7 +120,7 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ------
     ValueError
         If a parameter is out of range, the estimator is no multi-layer perceptron, does
-        not take the `sample_weight` given, or its curvature is not finite.
+        not take the `sample_weight` given, or it or its curvature is not finite.
     NotFittedError
         If the estimator is prefit but not fitted.
     scipy.sparse.linalg.ArpackNoConvergence
@@ -213,8 +213,8 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if k > P:
             raise ValueError(f"n_components={k} exceeds the network's {P} parameters.")
         self.trace_ = H.trace()
-        if not np.isfinite(self.trace_):
-            raise ValueError("The network's curvature is not finite: it has diverged.")
+        if not (np.isfinite(self.trace_) and np.isfinite(self._theta).all()):
+            raise ValueError("The network or its curvature is not finite.")
         rng = check_random_state(self.random_state)
         self.solver_ = self.solver
         if self.solver == "auto":

@@ -1,18 +1,15 @@
 """The Gauss-Newton Hessian of a multi-layer perceptron."""
 
-from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 from sklearn.utils import check_random_state
-from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators.from_estimator import load_estimator
+from skgnh.operators.root import GaussNewtonRoot
 
 Array = Any
 
@@ -27,11 +24,8 @@ class GaussNewtonHessian(LinearOperator):
     symmetric positive semidefinite and equals the Hessian of the objective wherever
     the residuals vanish or the network is linear (Schraudolph, 2002).
 
-    All questions but products are answered from the layer inputs :math:`a_l` (n rows,
-    their ones last) and the carried-back roots :math:`B_l` (n x r x width):
-    row (i, k) of the root :math:`J_S`, ``H = J_S^T J_S + diag(ridge)``, holds at the
-    weight from neuron nu to neuron mu of layer l the number
-    ``a_l[i, nu] * B_l[i, k, mu]``; r = d, or the number of output probes.
+    It is held by its :attr:`root` :math:`J_S`, ``H = J_S^T J_S + diag(ridge)``, with r
+    rows for each sample: r = d, or the number of output probes.
 
     Parameters
     ----------
@@ -53,6 +47,8 @@ class GaussNewtonHessian(LinearOperator):
         bias last.
     dtype : dtype
         That of theta.
+    root : GaussNewtonRoot
+        The operator :math:`J_S`, of shape (n r, P).
 
     Notes
     -----
@@ -94,7 +90,8 @@ class GaussNewtonHessian(LinearOperator):
         self.linearization = linearization
         self.network = linearization.network
         self.theta = linearization.theta
-        self.loss, self.weights, self.probes = loss, weights, probes
+        self.loss, self.weights = loss, weights
+        self.root = GaussNewtonRoot(linearization, loss, weights, probes)
         P, dtype = self.network.n_parameters, self.theta.dtype
         self.ridge = np.zeros(P, dtype) if ridge is None else ridge
         super().__init__(dtype, (P, P))
@@ -138,85 +135,24 @@ class GaussNewtonHessian(LinearOperator):
         linearization = Linearization(model.network, model.theta, model.inputs)
         return cls(linearization, model.loss, model.weights, model.ridge)
 
-    # ---- products -------------------------------------------------------------------
-
     @property
     def n_roots(self) -> int:
         """Rows r of the root for each sample: d, or the number of probes."""
-        n_outputs = self.network.n_outputs
-        return n_outputs if self.probes is None else self.probes.shape[1]
-
-    def probes_of(self, rows: Any) -> Array | None:
-        """Return the probes of some rows, or those that all rows share."""
-        if self.probes is None or len(self.probes) == 1:
-            return self.probes
-        return self.probes[rows]
-
-    @property
-    def root(self) -> "GaussNewtonRoot":
-        """The operator J_S, (n r) x P, with ``H = J_S^T J_S + diag(ridge)``."""
-        return GaussNewtonRoot(self)
+        return self.root.n_roots
 
     def _matmat(self, V: Array) -> Array:
-        V = np.asarray(V, dtype=self.dtype)
-        root = self.root
-        directions = np.ascontiguousarray(V.T)
+        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
         out = self.ridge * directions
-        for rows, trace in self.linearization.chunks(self._numbers(len(directions))):
-            moved = root.forward(rows, trace, directions)
-            out += root.backward(rows, trace, moved)
+        for rows, trace in self.root.chunks(len(directions)):
+            moved = self.root.forward(rows, trace, directions)
+            out += self.root.backward(rows, trace, moved)
         return out.T
 
     def _adjoint(self) -> "GaussNewtonHessian":
         return self
 
-    def _numbers(self, k: int) -> int:
-        """Numbers a row that a product with k columns holds at a time."""
-        return 3 * k * max(self.network.layer_units[1:]) + self.inputs_width
-
-    @property
-    def inputs_width(self) -> int:
-        """Number of features, with the one."""
-        return self.linearization.inputs.shape[1]
-
-    # ---- the two lists that hold the whole matrix -----------------------------------
-
-    def _factors(self) -> Iterator[tuple[slice, list, list]]:
-        """Yield chunks of rows with the layers' a_l and B_l."""
-        width = sum(self.network.layer_units[1:])
-        for rows, trace in self.linearization.chunks(self.n_roots * width):
-            seeds = self.root.seeds(rows, trace)
-            back = dict(self.network.carry_back(self.theta, trace, seeds))
-            yield rows, trace.inputs, [back[depth] for depth in range(len(back))]
-
-    def _locate(self, index: Array) -> tuple[Array, Array, Array]:
-        """Return layer, output neuron mu and input neuron nu of parameters."""
-        index = np.asarray(index)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise ValueError("An index of parameters must be a 1-D array of integers.")
-        if index.size and not 0 <= index.min() <= index.max() < self.shape[0]:
-            raise ValueError(
-                f"Parameters are numbered from 0 to {self.shape[0] - 1}, "
-                f"got {index.min()} to {index.max()}."
-            )
-        offsets = np.asarray(self.network.offsets)
-        depth = np.searchsorted(offsets, index, side="right") - 1
-        fan = np.array([shape[1] for shape in self.network.shapes])[depth]
-        return depth, *np.divmod(index - offsets[depth], fan)
-
-    def _take_columns(self, inputs: list, back: list, index: Array) -> Array:
-        """Return columns of J_S for the rows of one chunk."""
-        depth, mu, nu = self._locate(index)
-        n, r = back[0].shape[:2]
-        out = np.empty((n, r, len(index)), self.dtype)
-        for layer in np.unique(depth):
-            here = depth == layer
-            a = _dense(inputs[layer][:, nu[here]])
-            out[:, :, here] = a[:, None, :] * back[layer][:, :, mu[here]]
-        return out.reshape(n * r, -1)
-
     def columns(self, index: Array) -> Array:
-        """Return columns of the root J_S.
+        """Return columns of the root J_S, of shape (n r, k).
 
         Parameters
         ----------
@@ -233,17 +169,7 @@ class GaussNewtonHessian(LinearOperator):
         ValueError
             If the index is off, or the array exceeds the working memory.
         """
-        n, r = self.linearization.n_rows, self.n_roots
-        require(
-            n * r * len(index) * self.dtype.itemsize,
-            f"{len(index)} columns of the Gauss-Newton root",
-            "Take fewer at a time",
-        )
-        out = np.empty((n * r, len(index)), self.dtype)
-        for rows, inputs, back in self._factors():
-            span = slice(rows.start * r, rows.stop * r)
-            out[span] = self._take_columns(inputs, back, index)
-        return out
+        return self.root.columns(index)
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block ``H[rows, columns]``.
@@ -262,9 +188,9 @@ class GaussNewtonHessian(LinearOperator):
         out = np.where(
             rows[:, None] == columns[None, :], self.ridge[columns], self.dtype.type(0)
         )
-        for _, inputs, back in self._factors():
-            left = self._take_columns(inputs, back, rows)
-            out += left.T @ self._take_columns(inputs, back, columns)
+        for _, inputs, back in self.root.factors():
+            left = self.root.chunk_columns(inputs, back, rows)
+            out += left.T @ self.root.chunk_columns(inputs, back, columns)
         return out
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
@@ -287,20 +213,11 @@ class GaussNewtonHessian(LinearOperator):
         """
         if n_probes is not None and n_probes < self.n_roots:
             return self.probe(n_probes, random_state, shared=True).diagonal()
-        out = self.ridge.copy()
-        layers = self.network.unpack(out)
-        for _, inputs, back in self._factors():
-            for layer, a, B in zip(layers, inputs, back, strict=True):
-                layer += (B**2).sum(axis=1).T @ _square(a)
-        return out
+        return self.ridge + self.root.column_norms()
 
     def row_traces(self) -> Array:
         """Return ``w_i trace(J_i^T Q_i J_i)`` of every row, of shape (n,)."""
-        out = np.zeros(self.linearization.n_rows, self.dtype)
-        for rows, inputs, back in self._factors():
-            for a, B in zip(inputs, back, strict=True):
-                out[rows] += row_norms(a, squared=True) * (B**2).sum(axis=(1, 2))
-        return out
+        return self.root.sample_norms()
 
     def trace(self) -> float:
         """Return the trace of H, exactly."""
@@ -330,24 +247,7 @@ class GaussNewtonHessian(LinearOperator):
         ValueError
             If the matrices exceed the working memory.
         """
-        n, r = self.linearization.n_rows, self.n_roots
-        require(
-            3 * (n * r) ** 2 * self.dtype.itemsize,
-            f"The Gram matrix of {n} rows and {r} outputs",
-            "Sample rows or take a solver of products such as 'cg'",
-        )
-        back, inputs = [], []
-        for _, a, B in self._factors():
-            inputs.append(a), back.append(B)
-        weights, biases = (np.zeros((n * r, n * r), self.dtype) for _ in range(2))
-        for depth in range(len(self.network.shapes)):
-            a = _concatenate([chunk[depth] for chunk in inputs])[:, :-1]
-            B = np.concatenate([chunk[depth] for chunk in back]).reshape(n * r, -1)
-            outer = B @ B.T
-            biases += outer
-            outer = outer.reshape(n, r, n, r)
-            outer *= _dense(a @ a.T)[:, None, :, None]
-            weights += outer.reshape(n * r, n * r)
+        weights, biases = self.root.grams()
         penalty = float(self.ridge.max())
         if penalty == 0:
             return [(0.0, weights + biases)]
@@ -361,15 +261,14 @@ class GaussNewtonHessian(LinearOperator):
         ValueError
             If it exceeds the working memory.
         """
-        P, r = self.shape[0], self.n_roots
+        P = self.shape[0]
         require(
             2 * P**2 * self.dtype.itemsize,
             f"The dense Gauss-Newton Hessian of {P} parameters",
             "Use its products and entries, a solver such as 'cg', or fewer neurons",
         )
         out = np.diag(self.ridge)
-        for rows, trace in self.linearization.chunks(r * P):
-            block = self.root.block(rows, trace)
+        for block in self.root.blocks():
             out += block.T @ block
         return out
 
@@ -408,7 +307,7 @@ class GaussNewtonHessian(LinearOperator):
             self.loss,
             weights.astype(self.dtype),
             self.ridge,
-            self.probes_of(drawn),
+            self.root.probes_of(drawn),
         )
 
     def probe(
@@ -440,7 +339,7 @@ class GaussNewtonHessian(LinearOperator):
         n_rows = 1 if shared else self.linearization.n_rows
         shape = (n_rows, n_probes, self.network.n_outputs)
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
-        if self.probes is not None:
+        if self.root.probes is not None:
             raise ValueError("This operator has output probes already.")
         rng = _generator(random_state)
         signs = rng.integers(0, 2, shape, dtype=np.int8)
@@ -451,103 +350,9 @@ class GaussNewtonHessian(LinearOperator):
         )
 
 
-class GaussNewtonRoot(LinearOperator):
-    """The root J_S of a GNH, of shape (n r, P): ``H = J_S^T J_S + diag(ridge)``.
-
-    Rows are ordered by sample, then by output (or probe).
-    """
-
-    def __init__(self, hessian: GaussNewtonHessian):
-        self.hessian = hessian
-        n = hessian.linearization.n_rows
-        super().__init__(hessian.dtype, (n * hessian.n_roots, hessian.shape[0]))
-
-    @cached_property
-    def _sqrt_weights(self) -> Array:
-        return np.sqrt(self.hessian.weights)[:, None, None]
-
-    def seeds(self, rows: slice, trace: Any) -> Array:
-        """Return ``sqrt(w_i) (S_i Omega_i)^T``, of shape (n, r, d)."""
-        H = self.hessian
-        n, d = trace.outputs.shape
-        if H.probes is None:
-            basis = np.broadcast_to(np.eye(d, dtype=H.dtype), (n, d, d))
-        else:
-            basis = H.probes_of(rows) / H.dtype.type(H.n_roots**0.5)
-        mean = H.loss.mean(trace.outputs)
-        return H.loss.root(mean, basis) * self._sqrt_weights[rows]
-
-    def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
-        """Return J_S v for k directions (k, P), of shape (n, k, r)."""
-        H = self.hessian
-        moved = H.network.tangent(H.theta, trace, directions)
-        moved = H.loss.root_adjoint(H.loss.mean(trace.outputs), moved)
-        if H.probes is not None:
-            signs = H.probes_of(rows).astype(H.dtype)
-            moved = moved @ np.swapaxes(signs, 1, 2) / H.n_roots**0.5
-        moved *= self._sqrt_weights[rows]
-        return moved
-
-    def backward(self, rows: slice, trace: Any, u: Array) -> Array:
-        """Return J_S^T u for k vectors (n, k, r), of shape (k, P)."""
-        H = self.hessian
-        if H.probes is not None:
-            u = u @ H.probes_of(rows).astype(H.dtype) / H.n_roots**0.5
-        u = H.loss.root(H.loss.mean(trace.outputs), u)
-        u *= self._sqrt_weights[rows]
-        return H.network.pullback(H.theta, trace, u)
-
-    def block(self, rows: slice, trace: Any) -> Array:
-        """Return the rows of one chunk as an array of shape (n r, P)."""
-        H = self.hessian
-        seeds = self.seeds(rows, trace)
-        n, r = seeds.shape[:2]
-        out = np.empty((n, r, H.shape[0]), H.dtype)
-        layers = H.network.unpack(out)
-        for depth, B in H.network.carry_back(H.theta, trace, seeds):
-            a = _dense(trace.inputs[depth])
-            np.multiply(B[..., None], a[:, None, None, :], out=layers[depth])
-        return out.reshape(n * r, -1)
-
-    def _matmat(self, V: Array) -> Array:
-        H = self.hessian
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
-        out = np.empty((H.linearization.n_rows, H.n_roots, len(directions)), self.dtype)
-        for rows, trace in H.linearization.chunks(H._numbers(len(directions))):
-            out[rows] = np.swapaxes(self.forward(rows, trace, directions), 1, 2)
-        return out.reshape(self.shape[0], -1)
-
-    def _rmatvec(self, u: Array) -> Array:
-        return self._rmatmat(u.reshape(-1, 1))[:, 0]
-
-    def _rmatmat(self, U: Array) -> Array:
-        H = self.hessian
-        k = U.shape[1]
-        u = np.asarray(U, dtype=self.dtype).reshape(-1, H.n_roots, k)
-        out = np.zeros((k, self.shape[1]), self.dtype)
-        for rows, trace in H.linearization.chunks(H._numbers(k)):
-            columns = np.ascontiguousarray(np.swapaxes(u[rows], 1, 2))
-            out += self.backward(rows, trace, columns)
-        return out.T
-
-
 def _generator(random_state: Any) -> Any:
     """Return a Generator; RandomState and its seeds are taken in scikit-learn's way."""
     if isinstance(random_state, np.random.Generator):
         return random_state
     seed = check_random_state(random_state).randint(2**31 - 1)
     return np.random.default_rng(seed)
-
-
-def _dense(a: Array) -> Array:
-    return a.toarray() if sparse.issparse(a) else a
-
-
-def _square(a: Array) -> Array:
-    return a.power(2) if sparse.issparse(a) else a**2
-
-
-def _concatenate(chunks: list) -> Array:
-    if sparse.issparse(chunks[0]):
-        return sparse.vstack(chunks, format="csr")
-    return np.concatenate(chunks)

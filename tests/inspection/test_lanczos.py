@@ -122,6 +122,23 @@ def test_radau_rule_has_a_node_at_zero_and_keeps_the_moments():
         )
 
 
+def test_radau_rule_outlasts_the_recurrence():
+    diagonals, off_diagonals = np.array([[0.0, 0.0, 2.0]]), np.array([[0.0, 1.0]])
+    pinned = radau_diagonals(diagonals, off_diagonals)
+    assert np.isfinite(pinned).all()
+    nodes, weights = gauss_rule(pinned, off_diagonals)
+    assert np.sum(weights * nodes**2) == pytest.approx(0)
+
+
+def test_rounding_below_the_eigenvalues_known_is_not_followed():
+    values = np.concatenate([np.zeros(P - 2), [1.0, 1e3]])
+    H, vectors = matrix(values)
+    rng = np.random.RandomState(0)
+    T = random_recurrences(H, 2, 8, rng, vectors[-2:], norm=1e3)
+    assert np.abs(T[0]).max() < 1e-12
+    assert not T[1].any()
+
+
 @pytest.mark.parametrize("damping", [1e-5, 1e-3, 1e-1])
 @pytest.mark.parametrize("steps", [2, 8, 30])
 def test_two_rules_enclose_the_effective_dimension(damping, steps):
@@ -142,7 +159,7 @@ def test_measure_has_mass_one_and_the_right_moments():
     values = np.concatenate([np.geomspace(1e-4, 1, P - 3), [10.0, 30.0, 100.0]])
     H, vectors = matrix(values)
     known, m = 3, 20
-    measures = spectral_measures(H, values[-known:], vectors[-known:], m, 8, rng)
+    measures = spectral_measures(H, values[:-4:-1], vectors[:-4:-1], m, 8, rng)
     q, rest = P - known, values[:-known]
     for nodes, weights in measures:
         assert weights.sum() == pytest.approx(1)

@@ -70,7 +70,7 @@ def test_row_traces_equal_the_oracle(case):
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_output_probes_mix_the_columns_of_the_oracle_root(case, shared):
     H = case.operator().probe(2, random_state=4, shared=shared)
-    signs = np.broadcast_to(H.probes, (case.n, *H.probes.shape[1:]))
+    signs = np.broadcast_to(H.root.probes, (case.n, *H.root.probes.shape[1:]))
     J = case.root(np.swapaxes(signs, 1, 2) / np.sqrt(2))
     expected = J.T @ J + np.diag(case.data()[4])
     V = directions(len(expected))
@@ -300,7 +300,7 @@ def test_few_probes_estimate_the_diagonal_and_many_are_not_drawn():
 
 def test_probes_are_signs_of_each_row_or_of_all():
     H = DEEP.operator()
-    own, shared = H.probe(2, 0).probes, H.probe(2, 0, shared=True).probes
+    own, shared = H.probe(2, 0).root.probes, H.probe(2, 0, shared=True).root.probes
     assert (own.shape, shared.shape) == ((5, 2, 3), (1, 2, 3))
     for signs in (own, shared):
         np.testing.assert_array_equal(np.abs(signs), 1)

@@ -1,0 +1,261 @@
+"""One solver's training, traced: seconds of fitting against the objective."""
+
+import warnings
+from contextlib import nullcontext
+from time import perf_counter
+from unittest.mock import patch
+
+import numpy as np
+import scipy.optimize
+from race_data import pack
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from threadpoolctl import threadpool_limits
+
+import skgnh.estimators.base
+from skgnh import (
+    GaussNewtonAutoencoder,
+    GaussNewtonMLPClassifier,
+    GaussNewtonMLPRegressor,
+)
+
+# Inside a long epoch of mini-batches a point is due after this growth of the time.
+DUE = 1.05
+ADAM_BATCH = 200
+
+
+class Halt(Exception):
+    """Ends a fit from within."""
+
+
+class Trace:
+    """Objective against the seconds since the fit began, its own measuring excluded.
+
+    Parameters
+    ----------
+    value : callable
+        Objective of the parameters, in doubles.
+    max_seconds, max_points : float
+        Limits beyond which the fit is ended.
+    enough : callable
+        Says of the last seconds and objective whether the fit may end.
+    """
+
+    def __init__(
+        self,
+        value,
+        max_seconds=np.inf,
+        max_points=np.inf,
+        enough=lambda seconds, objective: False,
+    ):
+        self._value, self._enough = value, enough
+        self._max_seconds, self._max_points = max_seconds, max_points
+        self.seconds, self.objective = [], []
+        self.theta, self.start, self.status, self.note = None, None, "", ""
+
+    def begin(self):
+        self._began = perf_counter()
+
+    @property
+    def iterations(self):
+        return len(self.seconds) - 1
+
+    def due(self):
+        return perf_counter() - self._began >= DUE * self.seconds[-1]
+
+    def check(self):
+        """End a fit that is over its time, between two points too."""
+        if perf_counter() - self._began >= self._max_seconds:
+            self._halt("time")
+
+    def record(self, theta):
+        """Add a point; `theta()` gives the parameters in doubles."""
+        paused = perf_counter()
+        self.seconds.append(paused - self._began)
+        self.theta = theta()
+        if self.start is None:
+            self.start = self.theta
+        self.objective.append(float(self._value(self.theta)))
+        if self._enough(self.seconds[-1], self.objective[-1]):
+            self._halt("target")
+        if len(self.seconds) >= self._max_points:
+            self._halt("points")
+        self._began += perf_counter() - paused
+        self.check()
+
+    def _halt(self, status):
+        self.status = status
+        raise Halt
+
+
+# ---- scikit-learn --------------------------------------------------------------------
+
+
+class _Traced:
+    """Hooks into scikit-learn's perceptrons: the common start, and the trace.
+
+    The training itself is scikit-learn's, but for `consistent`: then L-BFGS is given
+    the loss that belongs to the gradient that it is given.
+    """
+
+    def _initialize(self, *args, **kwargs):
+        super()._initialize(*args, **kwargs)
+        self.intercepts_[-1] += self.problem.base_rate.astype(self.intercepts_[-1].dtype)
+        self._record()
+
+    def _record(self):
+        network = self.problem.network
+        self.trace.record(lambda: pack(self.coefs_, self.intercepts_, network))
+
+    def _update_no_improvement_count(self, *args, **kwargs):
+        super()._update_no_improvement_count(*args, **kwargs)
+        self._record()
+
+    def _fit_lbfgs(self, *args, **kwargs):
+        minimize = scipy.optimize.minimize
+
+        def parameters(x):
+            # The line search may have ended elsewhere; it unpacks again itself.
+            self._unpack(x.copy())
+            return pack(self.coefs_, self.intercepts_, self.problem.network)
+
+        def callback(x):
+            self.trace.record(lambda: parameters(x))
+
+        def traced(*args, **kwargs):
+            result = minimize(*args, callback=callback, **kwargs)
+            self.trace.note = str(result.message)
+            return result
+
+        with patch.object(scipy.optimize, "minimize", traced):
+            super()._fit_lbfgs(*args, **kwargs)
+
+    def _loss_grad_lbfgs(self, packed, X, *args, **kwargs):
+        loss, gradient = super()._loss_grad_lbfgs(packed, X, *args, **kwargs)
+        if self.consistent:
+            squares = sum(np.vdot(coef, coef) for coef in self.coefs_)
+            penalty = 0.5 * self.alpha * squares / len(X)
+            loss = self.problem.gradient_factor * (loss - penalty) + penalty
+        return loss, gradient
+
+
+class _TracedClassifier(_Traced, MLPClassifier):
+    pass
+
+
+class _TracedRegressor(_Traced, MLPRegressor):
+    pass
+
+
+def peers(problem):
+    """Names of scikit-learn's runs: 'lbfgs*' where its loss and gradient differ."""
+    return ["adam", "lbfgs", *(["lbfgs*"] if problem.gradient_factor > 1 else [])]
+
+
+def peer(name, problem, seed, alpha, epochs):
+    """A scikit-learn perceptron and its rows.
+
+    Its `alpha` is such that the gradient is that of the common objective (a multiple
+    of it for several outputs): adam divides by the rows of a mini-batch, not of all.
+    """
+    alpha = alpha * problem.gradient_factor
+    X, y = problem.X, problem.y
+    if name == "adam":
+        alpha *= min(ADAM_BATCH, len(X)) / len(X)
+    else:
+        # SciPy's L-BFGS works in doubles; single rows would be cast at each product.
+        X = X.astype(np.float64)
+        y = X if problem.task == "ae" else y
+    kind = _TracedClassifier if problem.task == "clf" else _TracedRegressor
+    model = kind(
+        hidden_layer_sizes=problem.hidden,
+        activation=problem.activation,
+        solver=name.removesuffix("*"),
+        alpha=alpha,
+        batch_size=min(ADAM_BATCH, len(X)),
+        max_iter=epochs,
+        tol=0.0,
+        n_iter_no_change=np.inf,
+        random_state=seed,
+    )
+    model.consistent = name.endswith("*")
+    return model, X, y
+
+
+# ---- skgnh ---------------------------------------------------------------------------
+
+
+def challenger(problem, seed, alpha, options):
+    """An estimator of this package, as a user has it but without a tolerance."""
+    settings = {
+        "activation": problem.activation,
+        "alpha": alpha,
+        "max_iter": 2**31,
+        "tol": 0.0,
+        "n_iter_no_change": np.inf,
+        "random_state": seed,
+        **options,
+    }
+    if problem.task == "ae":
+        code = problem.hidden[: len(problem.hidden) // 2 + 1]
+        settings["code_activation"] = problem.activation
+        return GaussNewtonAutoencoder(code, **settings)
+    settings["hidden_layer_sizes"] = problem.hidden
+    if problem.task == "clf":
+        return GaussNewtonMLPClassifier(**settings)
+    return GaussNewtonMLPRegressor(**settings)
+
+
+def watched(trace):
+    """Stand in for the loop over trial steps: the same steps, traced."""
+    steps_of = skgnh.estimators.base.levenberg_marquardt
+
+    def loop(objective, theta, *args, **kwargs):
+        trace.record(lambda: theta.astype(np.float64))
+        for step in steps_of(objective, theta, *args, **kwargs):
+            trace.note = f"{type(step.solver).__name__} {step.status}".strip()
+            if step.ends_epoch or (step.ends_batch and trace.due()):
+                trace.record(lambda step=step: step.theta.astype(np.float64))
+            else:
+                trace.check()
+            yield step
+
+    return patch.object(skgnh.estimators.base, "levenberg_marquardt", loop)
+
+
+# ---- both ----------------------------------------------------------------------------
+
+
+def train(name, problem, trace, *, seed, alpha, epochs, threads, options=None):
+    """Fit from scratch until the solver or the trace ends it."""
+    if name == "skgnh":
+        model = challenger(problem, seed, alpha, options or {})
+        X, y, hooks = problem.X, problem.y, watched(trace)
+    else:
+        model, X, y = peer(name, problem, seed, alpha, epochs)
+        model.problem, model.trace, hooks = problem, trace, nullcontext()
+    with threadpool_limits(threads), warnings.catch_warnings(), hooks:
+        # That nothing has converged when its time is over is what is measured.
+        warnings.simplefilter("ignore")
+        trace.begin()
+        try:
+            model.fit(X, y)
+            trace.status = "epochs" if trace.iterations >= epochs else "stopped"
+        except Halt:
+            pass
+    return trace
+
+
+def best_threads(name, problem, candidates, points=11, seconds=2.0, **settings):
+    """The number of threads that makes the first iterations fastest."""
+    if len(candidates) == 1:
+        return candidates[0]
+    runs = {threads: [] for threads in candidates}
+    for _ in range(2):
+        for threads in candidates:
+            trace = Trace(lambda theta: np.nan, seconds, points)
+            train(name, problem, trace, threads=threads, **settings)
+            runs[threads].append(trace.seconds)
+    common = min(len(trace) for traces in runs.values() for trace in traces) - 1
+    if common < 1:
+        return max(candidates, key=lambda t: len(runs[t][-1]))
+    return min(candidates, key=lambda t: min(trace[common] for trace in runs[t]))

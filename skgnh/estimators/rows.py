@@ -1,0 +1,137 @@
+"""Rows, targets and weights on their way from the user to the objective."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from skgnh.linearization import Linearization
+from skgnh.network import MLP, append_one
+from skgnh.objective import Objective
+from skgnh.operators.from_estimator import normalized_weights
+
+Array = Any
+
+# A start whose objective overflows is brought back by shrinking the output layer.
+_SHRINKS = 40
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Validated rows; weights of None are equal ones."""
+
+    X: Array
+    targets: Array
+    weights: Array | None
+
+    def check_domain(self, loss: Any, name: str) -> None:
+        """Raise a ValueError if the loss is not defined at a target."""
+        if not loss.accepts(self.targets):
+            raise ValueError(
+                f"{name} is outside the domain of the {type(loss).__name__} loss, "
+                f"which needs {loss.domain}."
+            )
+
+    def split(
+        self, fraction: float, strata: Array | None, rng: Any
+    ) -> tuple["Rows", "Rows"]:
+        """Set a fraction of the rows aside: the rest and the fraction.
+
+        Raises
+        ------
+        ValueError
+            If one side is left without weight.
+        """
+        weights = self.weights
+        if weights is None:
+            weights = np.ones(self.X.shape[0])
+        parts = train_test_split(
+            self.X,
+            self.targets,
+            weights,
+            random_state=rng,
+            test_size=fraction,
+            stratify=strata,
+        )
+        sides = Rows(*parts[::2]), Rows(*parts[1::2])
+        if not all(side.weights.any() for side in sides):
+            raise ValueError(
+                "Early stopping left only rows of weight zero on one side of the "
+                "split: change validation_fraction or pass X_val and y_val."
+            )
+        return sides
+
+    def with_weight(self) -> "Rows":
+        """Drop rows of weight zero: they must not change how others are drawn."""
+        if self.weights is None or self.weights.all():
+            return self
+        kept = np.flatnonzero(self.weights)
+        return Rows(self.X[kept], self.targets[kept], self.weights[kept])
+
+    def objective(self, network: MLP, loss: Any, alpha: float) -> Objective:
+        """Return the training objective over the rows."""
+        X = self.X
+        weights, total = normalized_weights(self.weights, X.shape[0], X.dtype)
+        ridge = (network.weight_mask() * (alpha / total)).astype(X.dtype)
+        return Objective(network, loss, append_one(X), self.targets, weights, ridge)
+
+    def validator(
+        self, network: MLP, loss: Any, score: Callable
+    ) -> Callable[[Array], tuple[float, float]]:
+        """Return the function of theta that gives loss and score on the rows."""
+        objective = self.objective(network, loss, alpha=0)
+
+        def validate(theta):
+            z = outputs(network, theta, objective.inputs)
+            scored = score(z, objective.targets, objective.weights)
+            return objective.value(theta), scored
+
+        return validate
+
+
+def loss_unit(objective: Objective) -> float:
+    """Return the unit of `tol`: a nat, or the loss of the best constant prediction."""
+    loss, weights, y = objective.loss, objective.weights, objective.targets
+    if loss.is_log_likelihood:
+        return 1.0
+    z = np.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
+    with np.errstate(all="ignore"):
+        null = float(np.dot(weights.astype(float), loss.value(z, y)))
+    return null if np.isfinite(null) and null > 0 else 1.0
+
+
+def start_from_base_rate(objective: Objective, theta: Array) -> Array:
+    """Move a start to the base rate, and back from where it overflows.
+
+    scikit-learn's draw of the output intercepts is taken as the deviation from the best
+    constant prediction: targets far from zero and rare classes then cost no steps, and
+    rows unlike any other get the base rate, not a random prediction.
+
+    Raises
+    ------
+    ValueError
+        If the objective overflows even with an output layer of intercepts only.
+    """
+    theta = theta.copy()
+    output = objective.network.unpack(theta)[-1]
+    output[:, -1] += objective.loss.link(objective.weights @ objective.targets)
+    for _ in range(_SHRINKS):
+        if np.isfinite(objective.value(theta)):
+            return theta
+        output[:, :-1] *= 0.1
+    output[:, :-1] = 0
+    if not np.isfinite(objective.value(theta)):
+        raise ValueError(
+            "The objective overflows at the start: scale X and y, for example by "
+            "sklearn.preprocessing.StandardScaler."
+        )
+    return theta
+
+
+def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
+    """Return the network's outputs z over all rows, made in chunks."""
+    theta = theta.astype(inputs.dtype, copy=False)
+    chunks = Linearization(network, theta, inputs).outputs()
+    return np.concatenate([z for _, z in chunks])

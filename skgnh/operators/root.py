@@ -1,0 +1,260 @@
+"""The root of the Gauss-Newton Hessian and the two lists that hold it."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
+from sklearn.utils.extmath import row_norms
+
+from skgnh.linearization import Linearization
+from skgnh.memory import require
+
+Array = Any
+
+
+class GaussNewtonRoot(LinearOperator):
+    r"""The weighted root :math:`J_S` of the data's part of a Gauss-Newton Hessian.
+
+    .. math:: J_S^T J_S = \sum_i w_i J_i^T Q_i J_i, \qquad Q_i = S_i S_i^T
+
+    Of shape (n r, P); its rows (i, k) are ordered by sample, then by root: r = d
+    outputs, or the number of output probes. They are held by the layer inputs
+    :math:`a_l` (n rows, their ones last) and the carried-back roots :math:`B_l`
+    (n x r x width): at the weight from neuron nu to neuron mu of layer l stands
+
+        ``a_l[i, nu] * B_l[i, k, mu]``.
+
+    Parameters
+    ----------
+    linearization : Linearization
+        The network linearised at theta over the n rows.
+    loss : object
+        One of :data:`skgnh.losses.LOSSES`.
+    weights : ndarray of shape (n,)
+        Weight of each row.
+    probes : ndarray of shape (n, m, d) or (1, m, d), optional
+        Random signs, of each row or of all: ``S_i Omega_i`` with
+        ``Omega_i = probes_i^T / sqrt(m)`` then takes the place of S_i.
+
+    Notes
+    -----
+    Products cost O(n P) a column, whatever d; what is asked of the two lists costs r
+    backward passes, O(n r P), and the chunk of rows at hand.
+    """
+
+    def __init__(
+        self,
+        linearization: Linearization,
+        loss: Any,
+        weights: Array,
+        probes: Array | None = None,
+    ):
+        self.linearization, self.network = linearization, linearization.network
+        self.loss, self.weights, self.probes = loss, weights, probes
+        self.n_roots = self.network.n_outputs if probes is None else probes.shape[1]
+        shape = (linearization.n_rows * self.n_roots, self.network.n_parameters)
+        super().__init__(linearization.theta.dtype, shape)
+
+    @cached_property
+    def _sqrt_weights(self) -> Array:
+        return np.sqrt(self.weights)[:, None, None]
+
+    def probes_of(self, rows: Any) -> Array | None:
+        """Return the probes of some rows, or those that all rows share."""
+        if self.probes is None or len(self.probes) == 1:
+            return self.probes
+        return self.probes[rows]
+
+    def _omega(self, rows: Any) -> Array | None:
+        """Return ``Omega_i^T`` of some rows, of shape (n or 1, m, d)."""
+        signs = self.probes_of(rows)
+        return None if signs is None else signs / self.dtype.type(self.n_roots**0.5)
+
+    # ---- chunks of rows -------------------------------------------------------------
+
+    def chunks(self, n_columns: int) -> Iterator[tuple[slice, Any]]:
+        """Yield rows and traces for products with that many columns at a time."""
+        widths = self.network.layer_units
+        return self.linearization.chunks(3 * n_columns * max(widths[1:]) + widths[0])
+
+    def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
+        """Return J_S v for k directions (k, P), of shape (n, k, r)."""
+        theta, mean = self.linearization.theta, self.loss.mean(trace.outputs)
+        moved = self.network.tangent(theta, trace, directions)
+        moved = self.loss.root_adjoint(mean, moved)
+        omega = self._omega(rows)
+        if omega is not None:
+            moved = moved @ np.swapaxes(omega, 1, 2)
+        moved *= self._sqrt_weights[rows]
+        return moved
+
+    def backward(self, rows: slice, trace: Any, u: Array) -> Array:
+        """Return J_S^T u for k vectors (n, k, r), of shape (k, P)."""
+        theta, mean = self.linearization.theta, self.loss.mean(trace.outputs)
+        omega = self._omega(rows)
+        if omega is not None:
+            u = u @ omega
+        seeds = self.loss.root(mean, u * self._sqrt_weights[rows])
+        return self.network.pullback(theta, trace, seeds)
+
+    def _carried(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
+        """Carry the roots ``sqrt(w_i) (S_i Omega_i)^T`` back: (l, B_l), last first."""
+        n, d = trace.outputs.shape
+        basis = self._omega(rows)
+        if basis is None:
+            basis = np.eye(d, dtype=self.dtype)[None]
+        basis = np.broadcast_to(basis, (n, self.n_roots, d))
+        seeds = self.loss.root(self.loss.mean(trace.outputs), basis)
+        seeds *= self._sqrt_weights[rows]
+        return self.network.carry_back(self.linearization.theta, trace, seeds)
+
+    def factors(self) -> Iterator[tuple[slice, list, list]]:
+        """Yield chunks of rows with the layers' a_l and B_l."""
+        d = self.network.n_outputs
+        # B_l of all layers, and the seeds twice while they are made.
+        numbers = self.n_roots * sum((*self.network.layer_units[1:], 2 * d))
+        for rows, trace in self.linearization.chunks(numbers):
+            back = dict(self._carried(rows, trace))
+            yield rows, trace.inputs, [back[depth] for depth in range(len(back))]
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield chunks of rows of J_S as arrays of P columns."""
+        for rows, trace in self.linearization.chunks(self.n_roots * self.shape[1]):
+            n = rows.stop - rows.start
+            out = np.empty((n, self.n_roots, self.shape[1]), self.dtype)
+            layers = self.network.unpack(out)
+            for depth, B in self._carried(rows, trace):
+                a = _dense(trace.inputs[depth])
+                np.multiply(B[..., None], a[:, None, None, :], out=layers[depth])
+            yield out.reshape(n * self.n_roots, -1)
+
+    # ---- products -------------------------------------------------------------------
+
+    def _matmat(self, V: Array) -> Array:
+        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+        n = self.linearization.n_rows
+        out = np.empty((n, self.n_roots, len(directions)), self.dtype)
+        for rows, trace in self.chunks(len(directions)):
+            out[rows] = np.swapaxes(self.forward(rows, trace, directions), 1, 2)
+        return out.reshape(self.shape[0], -1)
+
+    def _rmatvec(self, u: Array) -> Array:
+        return self._rmatmat(u.reshape(-1, 1))[:, 0]
+
+    def _rmatmat(self, U: Array) -> Array:
+        k = U.shape[1]
+        u = np.asarray(U, dtype=self.dtype).reshape(-1, self.n_roots, k)
+        out = np.zeros((k, self.shape[1]), self.dtype)
+        for rows, trace in self.chunks(k):
+            columns = np.ascontiguousarray(np.swapaxes(u[rows], 1, 2))
+            out += self.backward(rows, trace, columns)
+        return out.T
+
+    # ---- questions to the two lists -------------------------------------------------
+
+    def locate(self, index: Array) -> tuple[Array, Array, Array]:
+        """Return layer, output neuron mu and input neuron nu of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the index is not a 1-D array of integers from 0 to P - 1.
+        """
+        index = np.asarray(index)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise ValueError("An index of parameters must be a 1-D array of integers.")
+        if index.size and not 0 <= index.min() <= index.max() < self.shape[1]:
+            raise ValueError(
+                f"Parameters are numbered from 0 to {self.shape[1] - 1}, "
+                f"got {index.min()} to {index.max()}."
+            )
+        offsets = np.asarray(self.network.offsets)
+        depth = np.searchsorted(offsets, index, side="right") - 1
+        fan = np.array([shape[1] for shape in self.network.shapes])[depth]
+        return depth, *np.divmod(index - offsets[depth], fan)
+
+    def chunk_columns(self, inputs: list, back: list, index: Array) -> Array:
+        """Return columns for the rows of one chunk of :meth:`factors`."""
+        depth, mu, nu = self.locate(index)
+        n, r = back[0].shape[:2]
+        out = np.empty((n, r, len(index)), self.dtype)
+        for layer in np.unique(depth):
+            here = depth == layer
+            a = _dense(inputs[layer][:, nu[here]])
+            out[:, :, here] = a[:, None, :] * back[layer][:, :, mu[here]]
+        return out.reshape(n * r, -1)
+
+    def columns(self, index: Array) -> Array:
+        """Return columns, of shape (n r, k).
+
+        Raises
+        ------
+        ValueError
+            If the index is off, or the array exceeds the working memory.
+        """
+        require(
+            self.shape[0] * len(index) * self.dtype.itemsize,
+            f"{len(index)} columns of the Gauss-Newton root",
+            "Take fewer at a time",
+        )
+        out = np.empty((self.shape[0], len(index)), self.dtype)
+        for rows, inputs, back in self.factors():
+            span = slice(rows.start * self.n_roots, rows.stop * self.n_roots)
+            out[span] = self.chunk_columns(inputs, back, index)
+        return out
+
+    def column_norms(self) -> Array:
+        """Return the squared norm of every column, of shape (P,)."""
+        out = np.zeros(self.shape[1], self.dtype)
+        layers = self.network.unpack(out)
+        for _, inputs, back in self.factors():
+            for layer, a, B in zip(layers, inputs, back, strict=True):
+                squares = a.power(2) if sparse.issparse(a) else a**2
+                layer += (B**2).sum(axis=1).T @ squares
+        return out
+
+    def sample_norms(self) -> Array:
+        """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
+        out = np.zeros(self.linearization.n_rows, self.dtype)
+        for rows, inputs, back in self.factors():
+            for a, B in zip(inputs, back, strict=True):
+                out[rows] += row_norms(a, squared=True) * (B**2).sum(axis=(1, 2))
+        return out
+
+    def grams(self) -> tuple[Array, Array]:
+        """Return the parts of ``J_S J_S^T`` that the weights and the biases make.
+
+        Layer by layer, ``(A_l A_l^T) * (B_l B_l^T)``: O((n r)^2 times the sum of the
+        widths), and P is never formed.
+
+        Raises
+        ------
+        ValueError
+            If the arrays exceed the working memory.
+        """
+        n, r, rows = self.linearization.n_rows, self.n_roots, self.shape[0]
+        require(
+            3 * rows**2 * self.dtype.itemsize,
+            f"The Gram matrix of {n} rows and {r} outputs",
+            "Sample rows or take a solver of products such as 'cg'",
+        )
+        inputs, back = zip(*((a, B) for _, a, B in self.factors()), strict=True)
+        weights, biases = (np.zeros((rows, rows), self.dtype) for _ in range(2))
+        for a, B in zip(
+            zip(*inputs, strict=True), zip(*back, strict=True), strict=True
+        ):
+            a = sparse.vstack(a, "csr") if sparse.issparse(a[0]) else np.concatenate(a)
+            a, B = a[:, :-1], np.concatenate(B).reshape(rows, -1)
+            outer = B @ B.T
+            biases += outer
+            outer = outer.reshape(n, r, n, r)
+            outer *= _dense(a @ a.T)[:, None, :, None]
+            weights += outer.reshape(rows, rows)
+        return weights, biases
+
+
+def _dense(a: Array) -> Array:
+    return a.toarray() if sparse.issparse(a) else a
