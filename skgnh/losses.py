@@ -116,7 +116,7 @@ class HalfPoissonDeviance(_DiagonalRoot):
 class BinaryCrossEntropy(_DiagonalRoot):
     """Cross-entropy of d independent yes/no labels, summed over them.
 
-    ``value = sum_k log(1 + exp(z)) - y z``, ``Q = diag(p (1 - p))``.
+    ``value = sum_k y log(1 + exp(-z)) + (1 - y) log(1 + exp(z))``, ``Q = diag(p (1 - p))``.
     """
 
     output_activation = "logistic"
@@ -135,7 +135,9 @@ class BinaryCrossEntropy(_DiagonalRoot):
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
         xp = array_namespace(z)
-        return xp.sum(xp.logaddexp(xp.zeros_like(z), z) - y * z, axis=1)
+        zero = xp.zeros_like(z)
+        wrong_no, wrong_yes = xp.logaddexp(zero, z), xp.logaddexp(zero, -z)
+        return xp.sum((1 - y) * wrong_no + y * wrong_yes, axis=1)
 
     def scale(self, mean: Array) -> Array:
         """Return the diagonal of S, ``sqrt(p (1 - p))``."""

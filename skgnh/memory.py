@@ -37,8 +37,8 @@ def require(nbytes: float, what: str, instead: str) -> None:
     """
     if not fits(nbytes):
         raise ValueError(
-            f"{what} needs {nbytes / 2**20:,.0f} MiB, more than the working memory of "
-            f"{working_memory() / 2**20:,.0f} MiB. {instead}, or raise "
+            f"{what} needs {nbytes / 2**20:,.1f} MiB, more than the working memory of "
+            f"{working_memory() / 2**20:,.1f} MiB. {instead}, or raise "
             "sklearn.set_config(working_memory=...)."
         )
 

@@ -84,7 +84,9 @@ class Objective:
         if rows is None:
             return self.inputs, self.targets, self.weights
         weights = self.weights[rows]
-        return self.inputs[rows], self.targets[rows], weights / weights.sum()
+        # Rows without weight have no mean; their sum is zero.
+        weights = weights / (weights.sum() or 1)
+        return self.inputs[rows], self.targets[rows], weights
 
     def _penalty(self, theta: Array) -> float:
         return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))

@@ -227,19 +227,21 @@ def levenberg_marquardt(
                 trial = theta + step
                 trial_value = objective.value(trial, batch.judge)
                 gain = _gain_ratio(value - trial_value, predicted)
-            accepted = gain > 0
+            accepted = bool(gain > 0)
             after, growth = rule(damping, growth, gain)
             step_norm = _norm(step)
             status = ""
             if stationary:
-                status, after = "gradient", damping
+                # A batch may be fitted while the others are not.
+                status = "gradient" if batch.max_trials > 1 else ""
+                after = damping
             elif not failed and step_norm <= step_tol * (_norm(theta) + step_tol):
                 status = "step"
             elif solves < batch.max_trials and after > bounds[1] and not accepted:
                 status = "damping"
             products = (factor.products if factored else 0) - spent
             spent += products
-            left = accepted or bool(status) or solves >= batch.max_trials
+            left = accepted or stationary or bool(status) or solves >= batch.max_trials
             yielded_at = perf_counter()
             last = Step(
                 theta=trial if accepted else theta,

@@ -52,7 +52,7 @@ def test_working_memory_is_that_of_scikit_learn():
 
 def test_refusal_names_the_trouble_the_need_and_the_way_out():
     expected = (
-        r"^A cube needs 5 MiB, more than the working memory of 2 MiB\. Cut it, or "
+        r"^A cube needs 5.0 MiB, more than the working memory of 2.0 MiB\. Cut it, or "
         r"raise sklearn\.set_config\(working_memory=\.\.\.\)\.$"
     )
     with config_context(working_memory=2):

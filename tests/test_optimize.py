@@ -247,7 +247,7 @@ def test_dampings_follow_the_rule(rule):
         after, growth = rule(step.damping, growth, step.gain_ratio)
         assert step.next_damping == pytest.approx(after, rel=1e-12)
         assert following.damping == step.next_damping
-        assert step.accepted is (step.gain_ratio > 0)
+        assert step.accepted == (step.gain_ratio > 0)
 
 
 def test_rejected_steps_leave_theta_and_raise_the_damping():
@@ -261,6 +261,7 @@ def test_rejected_steps_leave_theta_and_raise_the_damping():
             assert step.value == value
             assert step.next_damping > step.damping
             assert not step.ends_batch
+        assert step.ends_epoch == step.ends_batch
         theta, value = step.theta, step.value
     assert rejected > 0
 
@@ -353,6 +354,7 @@ def test_steps_that_are_not_finite_are_failures():
 
     steps = run(Quadratic(), Blind())
     assert steps[-1].status == "damping"
+    assert np.isnan([step.gain_ratio for step in steps]).all()
     assert not any(step.accepted for step in steps)
     np.testing.assert_array_equal(steps[-1].theta, 0)
 
@@ -406,6 +408,14 @@ def test_small_steps_end_the_iteration():
     theta = steps[-2].theta
     assert steps[-1].step_norm <= 1e-3 * (np.linalg.norm(theta) + 1e-3)
     assert steps[-1].ends_batch
+
+
+def test_step_tolerance_is_relative_to_the_parameters():
+    f = Quadratic()
+    f.b = f.A @ np.full(8, 1e6)
+    steps = run(f, step_tol=1e-6)
+    assert steps[-1].status == "step"
+    assert steps[-1].step_norm > 1e-2
 
 
 def test_no_reduction_for_any_damping_ends_the_iteration():

@@ -119,8 +119,9 @@ def random_recurrences(
     found = []
     for batch in gen_batches(n_probes, rows_per_chunk(bytes_per_probe)):
         starts = rng.standard_normal((batch.stop - batch.start, P))
-        for _ in range(2 if against is not None else 0):
-            starts -= (starts @ against.T) @ against
+        if against is not None:
+            for _ in range(2):
+                starts -= (starts @ against.T) @ against
         starts /= np.linalg.norm(starts, axis=1, keepdims=True)
         found.append(lanczos(H, starts, steps, against, norm))
     diagonals, off_diagonals = zip(*found, strict=True)

@@ -12,25 +12,15 @@ from sklearn.base import (
 from sklearn.utils import check_random_state, check_scalar, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.inspection import eigenpairs, measure
 from skgnh.inspection.base import fit_network, is_prefit
-from skgnh.inspection.eigenpairs import (
-    PRODUCT_SOLVERS,
-    choose,
-    leading_eigenpairs,
-    row_curvatures,
-)
-from skgnh.inspection.measure import (
-    effective_dimension,
-    gaussian_density,
-    spectral_measures,
-)
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
 
 Array = Any
 
-_SOLVERS = ("auto", "dense", *PRODUCT_SOLVERS)
+_SOLVERS = ("auto", "dense", *eigenpairs.PRODUCT_SOLVERS)
 
 
 class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -72,7 +62,7 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     damping : float or None, default=None
         Precision of the prior in `effective_dimension_`; if None that of the
         estimator's penalty, ``alpha / sum(sample_weight)``.
-    n_probes : int, default=8
+    n_probes : int, default=4
         Random starts of the spectral density.
     lanczos_steps : int, default=64
         Products with H for each start.
@@ -168,7 +158,7 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         prefit: bool = False,
         tol: float = 1e-6,
         damping: float | None = None,
-        n_probes: int = 8,
+        n_probes: int = 4,
         lanczos_steps: int = 64,
         random_state: Any = None,
     ):
@@ -218,18 +208,20 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rng = check_random_state(self.random_state)
         self.solver_ = self.solver
         if self.solver == "auto":
-            self.solver_ = choose(H, k, self.n_probes * self.lanczos_steps)
-        values, vectors = leading_eigenpairs(H, k, self.solver_, self.tol, rng)
+            self.solver_ = eigenpairs.choose(H, k, self.n_probes * self.lanczos_steps)
+        values, vectors = eigenpairs.leading_eigenpairs(
+            H, k, self.solver_, self.tol, rng
+        )
         self.eigenvalues_, self.eigenvectors_ = values[:k], vectors[:k].copy()
         self.explained_trace_ratio_ = self.eigenvalues_ / (self.trace_ or 1)
         self._rounding = P**0.5 * float(np.finfo(H.dtype).eps) * values[0]
-        measures = spectral_measures(
+        measures = measure.spectral_measures(
             H, values, self.eigenvectors_, self.n_probes, self.lanczos_steps, rng
         )
         self.density_nodes_, self.density_weights_ = measures[0]
         bounds = sorted(
-            P * effective_dimension(nodes, weights, self.damping_, self._rounding)
-            for nodes, weights in measures
+            P * measure.effective_dimension(*masses, self.damping_, self._rounding)
+            for masses in measures
         )
         self.effective_dimension_bounds_ = (bounds[0], bounds[-1])
         self.effective_dimension_ = (bounds[0] + bounds[-1]) / 2
@@ -267,7 +259,9 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         inputs = append_one(X.astype(self._theta.dtype, copy=False))
         H = self._curvature(inputs, np.ones(X.shape[0], self._theta.dtype))
-        return row_curvatures(H, self.eigenvectors_).astype(X.dtype, copy=False)
+        return eigenpairs.row_curvatures(H, self.eigenvectors_).astype(
+            X.dtype, copy=False
+        )
 
     def spectral_density(
         self, grid: Array, width: float | None = None, *, log: bool = False
@@ -295,7 +289,9 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         nodes = self.density_nodes_
         if log:
             nodes = np.maximum(nodes, max(self._rounding, np.finfo(float).tiny))
-        return gaussian_density(grid, nodes, self.density_weights_, width, log=log)
+        return measure.gaussian_density(
+            grid, nodes, self.density_weights_, width, log=log
+        )
 
     def eigenvector_coefs(self, index: int) -> tuple[list[Array], list[Array]]:
         """Return eigenvector `index` as ``coefs_`` and ``intercepts_``, two lists."""

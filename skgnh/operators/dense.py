@@ -46,10 +46,6 @@ class DenseMatrix(LinearOperator):
     def _adjoint(self) -> "DenseMatrix":
         return self
 
-    def columns(self, index: Array) -> Array:
-        """Return the columns at `index`."""
-        return self.array[:, index]
-
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of these rows and columns."""
         return self.array[np.ix_(rows, columns)]

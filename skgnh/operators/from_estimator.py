@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.preprocessing import label_binarize
 from sklearn.utils import check_array, check_consistent_length, compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -104,37 +105,39 @@ def load_estimator(
     ] * (len(coefs) - 1)
     network = MLP(widths, tuple(activations))
 
-    targets = None
+    loss, targets = LOSSES[estimator.out_activation_], None
     if hasattr(estimator, "inverse_transform"):
         y = X
     if y is not None:
-        targets = _targets(estimator, y, network.n_outputs, dtype)
+        targets = _targets(estimator, y, loss, network.n_outputs, dtype)
         check_consistent_length(X, targets)
     weights = _row_weights(estimator, X, y, sample_weight)
     weights, total = normalized_weights(weights, X.shape[0], dtype)
     theta = network.from_coefs(coefs, estimator.intercepts_)
     ridge = (network.weight_mask() * (estimator.alpha / total)).astype(dtype)
-    loss = LOSSES[estimator.out_activation_]
     return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 
-def _targets(estimator: Any, y: Array, n_outputs: int, dtype: Any) -> Array:
-    if hasattr(estimator, "classes_"):
-        y = check_array(y, ensure_2d=False, dtype=None)
-        is_label = y.ndim == 1 or y.shape[1] == 1
-        unknown = np.setdiff1d(y, estimator.classes_) if is_label else ()
+def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) -> Array:
+    """Return checked targets of shape (n, d)."""
+    y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
+    y = y.toarray() if sparse.issparse(y) else y
+    if not hasattr(estimator, "classes_"):
+        targets = y.reshape(len(y), -1).astype(dtype)
+    elif y.ndim == 2 and y.shape[1] > 1:
+        targets = y.astype(dtype)
+    else:
+        unknown = np.setdiff1d(y, estimator.classes_)
         if len(unknown):
             raise ValueError(f"y has labels {unknown} that the estimator never saw.")
         targets = encode_labels(y, estimator.classes_, dtype)
-    else:
-        targets = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=dtype)
-        if not hasattr(targets, "toarray"):
-            targets = targets.reshape(targets.shape[0], -1)
-        else:
-            targets = targets.toarray()
     if targets.shape[1] != n_outputs:
         raise ValueError(
             f"y has {targets.shape[1]} outputs, the estimator has {n_outputs}."
+        )
+    if not loss.accepts(targets):
+        raise ValueError(
+            f"y is outside the domain of the estimator's loss, {loss.domain}."
         )
     return targets
 
@@ -159,11 +162,11 @@ def check_sample_weight(sample_weight: Array, X: Array) -> Array:
     ValueError
         If they are not.
     """
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(X.shape[0], sample_weight)
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
-    if weights.ndim == 0:
-        weights = np.full(X.shape[0], float(weights))
     if weights.shape != (X.shape[0],):
         raise ValueError(
             f"sample_weight has shape {weights.shape}, expected ({X.shape[0]},)."

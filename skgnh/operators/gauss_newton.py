@@ -185,10 +185,15 @@ class GaussNewtonHessian(LinearOperator):
             The block: O(n d k m) after one backward pass of d columns.
         """
         rows, columns = np.asarray(rows), np.asarray(columns)
+        require(
+            len(rows) * len(columns) * self.dtype.itemsize,
+            f"A block of {len(rows)} x {len(columns)} entries",
+            "Take fewer at a time",
+        )
         out = np.where(
             rows[:, None] == columns[None, :], self.ridge[columns], self.dtype.type(0)
         )
-        for _, inputs, back in self.root.factors():
+        for _, inputs, back in self.root.factors(len(rows) + len(columns)):
             left = self.root.chunk_columns(inputs, back, rows)
             out += left.T @ self.root.chunk_columns(inputs, back, columns)
         return out
@@ -247,8 +252,14 @@ class GaussNewtonHessian(LinearOperator):
         ValueError
             If the matrices exceed the working memory.
         """
-        weights, biases = self.root.grams()
         penalty = float(self.ridge.max())
+        mask = self.network.weight_mask()
+        if not np.allclose(self.ridge, penalty * mask, rtol=1e-6, atol=0):
+            raise ValueError(
+                "The dual form needs one ridge for all weights and none for the "
+                "biases; take a solver such as 'cg' or 'dense'."
+            )
+        weights, biases = self.root.grams()
         if penalty == 0:
             return [(0.0, weights + biases)]
         return [(penalty, weights), (0.0, biases)]

@@ -111,11 +111,14 @@ class GaussNewtonRoot(LinearOperator):
         seeds *= self._sqrt_weights[rows]
         return self.network.carry_back(self.linearization.theta, trace, seeds)
 
-    def factors(self) -> Iterator[tuple[slice, list, list]]:
-        """Yield chunks of rows with the layers' a_l and B_l."""
+    def factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
+        """Yield chunks of rows with the layers' a_l and B_l.
+
+        Chunks leave room for that many columns of J_S beside them.
+        """
         d = self.network.n_outputs
         # B_l of all layers, and the seeds twice while they are made.
-        numbers = self.n_roots * sum((*self.network.layer_units[1:], 2 * d))
+        numbers = self.n_roots * (sum(self.network.layer_units[1:]) + 2 * d + n_columns)
         for rows, trace in self.linearization.chunks(numbers):
             back = dict(self._carried(rows, trace))
             yield rows, trace.inputs, [back[depth] for depth in range(len(back))]
@@ -201,7 +204,7 @@ class GaussNewtonRoot(LinearOperator):
             "Take fewer at a time",
         )
         out = np.empty((self.shape[0], len(index)), self.dtype)
-        for rows, inputs, back in self.factors():
+        for rows, inputs, back in self.factors(len(index)):
             span = slice(rows.start * self.n_roots, rows.stop * self.n_roots)
             out[span] = self.chunk_columns(inputs, back, index)
         return out

@@ -77,8 +77,8 @@ class Solver(BaseEstimator, ABC):
         missing = [name for name in self.requires if not hasattr(H, name)]
         if missing:
             raise ValueError(
-                f"{type(self).__name__} needs an operator with {', '.join(missing)}; "
-                f"{type(H).__name__} offers products only. Use the solver 'cg'."
+                f"{type(self).__name__} needs an operator with {', '.join(missing)}, "
+                f"which {type(H).__name__} lacks."
             )
         return self._factor(H, previous)
 

@@ -215,7 +215,7 @@ def test_smoothed_density_integrates_to_one(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_single_precision_is_kept(solver):
     single = X.astype(np.float32)
-    spectrum = prefit(network(np.float32), solver=solver).fit(single)
+    spectrum = prefit(network(np.float32), solver=solver, n_probes=100).fit(single)
     assert spectrum.eigenvalues_.dtype == np.float32
     assert spectrum.eigenvectors_.dtype == np.float32
     out = spectrum.transform(single)

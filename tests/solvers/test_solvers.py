@@ -1,5 +1,7 @@
 """Every solver on every operator against a dense solve."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from cases import Case, assert_close
@@ -14,6 +16,7 @@ from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import DenseMatrix, GaussNewtonHessian
 from skgnh.solvers import CG, Auto, Dense, Gram, Solver, all_solvers
+from skgnh.solvers.cg import conjugate_gradients
 
 # What makes a solver exact that is not so by default.
 EXACT = {"cg": {"max_iter": 10_000, "rtol": 1e-14}}
@@ -183,6 +186,14 @@ def test_matrix_that_is_not_finite_raises_instead_of_answering(name):
         exact(name).factor(operator).solve(right_hand_side(operator), 0.1)
 
 
+def test_dual_form_is_accurate_for_a_small_damping():
+    # Woodbury's difference cancels: unrefined, the residual is of the order 1e-9.
+    H = WIDE.operator(ridge=False)
+    b = H @ right_hand_side(H)
+    x = Gram().factor(H).solve(b, 1e-8)
+    assert np.linalg.norm(H @ x + 1e-8 * x - b) < 1e-12 * np.linalg.norm(b)
+
+
 def test_dual_form_needs_a_damping():
     H = WIDE.operator()
     factor = Gram().factor(H)
@@ -213,6 +224,21 @@ def test_solver_selects_itself_unless_it_is_auto(name):
 
 def quadratic(A, b, x):
     return 0.5 * x @ A @ x - b @ x
+
+
+@pytest.mark.parametrize("start", [None, np.linspace(-1, 1, 12)])
+def test_iterates_carry_their_residual_and_quadratic(start):
+    A = prescribed(*np.geomspace(0.1, 10, 12)).array
+    b = right_hand_side(A)
+    iterates = conjugate_gradients(lambda x: A @ x, b, lambda r: 0.5 * r, start)
+    values = []
+    for x, residual, value in islice(iterates, 13):
+        np.testing.assert_allclose(residual, b - A @ x, rtol=0, atol=1e-12)
+        assert value == pytest.approx(quadratic(A, b, x), rel=1e-9, abs=1e-12)
+        values.append(value)
+    assert values == sorted(values, reverse=True)
+    best = quadratic(A, b, np.linalg.solve(A, b))
+    assert values[-1] == pytest.approx(best, rel=1e-9)
 
 
 def test_martens_rule_stops_early_with_little_left_to_gain():
