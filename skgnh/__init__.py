@@ -5,10 +5,12 @@ from skgnh.estimators import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
+from skgnh.inspection import GNHSpectrum
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "GNHSpectrum",
     "GaussNewtonAutoencoder",
     "GaussNewtonMLPClassifier",
     "GaussNewtonMLPRegressor",

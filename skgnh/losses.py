@@ -116,7 +116,8 @@ class HalfPoissonDeviance(_DiagonalRoot):
 class BinaryCrossEntropy(_DiagonalRoot):
     """Cross-entropy of d independent yes/no labels, summed over them.
 
-    ``value = sum_k y log(1 + exp(-z)) + (1 - y) log(1 + exp(z))``, ``Q = diag(p (1 - p))``.
+    ``value = sum_k y log(1 + exp(-z)) + (1 - y) log(1 + exp(z))``,
+    ``Q = diag(p (1 - p))``.
     """
 
     output_activation = "logistic"

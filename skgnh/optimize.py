@@ -12,6 +12,9 @@ from skgnh.schedule import Batch
 
 Array = Any
 
+# The least damping is eps to this power times the scale of H: with less, steps would be
+# made of rounding where H is singular, and no two runs alike.
+_LEAST = 2 / 3
 # Output probes for the mean of the diagonal that sets the scale of the damping.
 _SCALE_PROBES = 4
 
@@ -286,7 +289,7 @@ def _initial_damping(
     if not (np.isfinite(scale) and scale > 0):
         scale = 1.0
     eps = float(np.finfo(H.dtype).eps)
-    bounds = (eps * scale, scale / eps**2)
+    bounds = (eps**_LEAST * scale, scale / eps**2)
     first = damping * scale if relative else damping
     return min(max(first, bounds[0]), bounds[1]), bounds
 

@@ -3,5 +3,12 @@
 from skgnh.operators.dense import DenseMatrix
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
 from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.sampler import EntrySampler
 
-__all__ = ["DenseMatrix", "GaussNewtonHessian", "LoadedModel", "load_estimator"]
+__all__ = [
+    "DenseMatrix",
+    "EntrySampler",
+    "GaussNewtonHessian",
+    "LoadedModel",
+    "load_estimator",
+]

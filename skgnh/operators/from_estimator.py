@@ -1,5 +1,6 @@
 """From a fitted estimator to a network, its parameters, data and loss."""
 
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,7 +163,7 @@ def check_sample_weight(sample_weight: Array, X: Array) -> Array:
     ValueError
         If they are not.
     """
-    if np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, Number):
         sample_weight = np.full(X.shape[0], sample_weight)
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"

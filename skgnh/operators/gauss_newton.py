@@ -306,7 +306,7 @@ class GaussNewtonHessian(LinearOperator):
         """
         if n_rows < 1:
             raise ValueError(f"n_rows must be at least 1, got {n_rows}.")
-        rng = _generator(random_state)
+        rng = generator(random_state)
         importance = self.row_traces().astype(np.float64)
         total = importance.sum()
         n = len(importance)
@@ -352,7 +352,7 @@ class GaussNewtonHessian(LinearOperator):
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
         if self.root.probes is not None:
             raise ValueError("This operator has output probes already.")
-        rng = _generator(random_state)
+        rng = generator(random_state)
         signs = rng.integers(0, 2, shape, dtype=np.int8)
         signs *= 2
         signs -= 1
@@ -361,7 +361,7 @@ class GaussNewtonHessian(LinearOperator):
         )
 
 
-def _generator(random_state: Any) -> Any:
+def generator(random_state: Any) -> Any:
     """Return a Generator; RandomState and its seeds are taken in scikit-learn's way."""
     if isinstance(random_state, np.random.Generator):
         return random_state

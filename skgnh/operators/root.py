@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
+from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
-from skgnh.memory import require
+from skgnh.memory import fits, require, rows_per_chunk
 
 Array = Any
 
@@ -116,6 +117,27 @@ class GaussNewtonRoot(LinearOperator):
 
         Chunks leave room for that many columns of J_S beside them.
         """
+        if self._kept is None:
+            yield from self._make_factors(n_columns)
+            return
+        inputs, back = self._kept
+        size = rows_per_chunk(max(1, self.n_roots * n_columns) * self.dtype.itemsize)
+        for rows in gen_batches(self.linearization.n_rows, size):
+            yield rows, [a[rows] for a in inputs], [B[rows] for B in back]
+
+    @cached_property
+    def _kept(self) -> tuple[list, list] | None:
+        """The two lists over all rows, if they fit: entries ask for them often."""
+        width = sum(self.network.layer_units[1:])
+        if not fits(4 * self.shape[0] * width * self.dtype.itemsize):
+            return None
+        chunks = [(inputs, back) for _, inputs, back in self._make_factors(0)]
+        return (
+            [_join(parts) for parts in zip(*(a for a, _ in chunks), strict=True)],
+            [_join(parts) for parts in zip(*(B for _, B in chunks), strict=True)],
+        )
+
+    def _make_factors(self, n_columns: int) -> Iterator[tuple[slice, list, list]]:
         d = self.network.n_outputs
         # B_l of all layers, and the seeds twice while they are made.
         numbers = self.n_roots * (sum(self.network.layer_units[1:]) + 2 * d + n_columns)
@@ -244,19 +266,26 @@ class GaussNewtonRoot(LinearOperator):
             f"The Gram matrix of {n} rows and {r} outputs",
             "Sample rows or take a solver of products such as 'cg'",
         )
-        inputs, back = zip(*((a, B) for _, a, B in self.factors()), strict=True)
+        chunks = [(inputs, back) for _, inputs, back in self.factors()]
         weights, biases = (np.zeros((rows, rows), self.dtype) for _ in range(2))
-        for a, B in zip(
-            zip(*inputs, strict=True), zip(*back, strict=True), strict=True
-        ):
-            a = sparse.vstack(a, "csr") if sparse.issparse(a[0]) else np.concatenate(a)
-            a, B = a[:, :-1], np.concatenate(B).reshape(rows, -1)
+        for depth in range(len(self.network.shapes)):
+            a = _join([inputs[depth] for inputs, _ in chunks])[:, :-1]
+            B = _join([back[depth] for _, back in chunks]).reshape(rows, -1)
             outer = B @ B.T
             biases += outer
             outer = outer.reshape(n, r, n, r)
             outer *= _dense(a @ a.T)[:, None, :, None]
             weights += outer.reshape(rows, rows)
         return weights, biases
+
+
+def _join(parts: Any) -> Array:
+    """Return chunks of rows as one array."""
+    if len(parts) == 1:
+        return parts[0]
+    if sparse.issparse(parts[0]):
+        return sparse.vstack(parts, "csr")
+    return np.concatenate(parts)
 
 
 def _dense(a: Array) -> Array:
