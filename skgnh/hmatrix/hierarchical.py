@@ -8,6 +8,7 @@ from scipy.linalg import solve_triangular
 from scipy.sparse.linalg import LinearOperator
 
 from skgnh.hmatrix.factor import HierarchicalFactor, batched_cholesky
+from skgnh.hmatrix.low_rank import nystrom
 from skgnh.hmatrix.skeleton import select
 from skgnh.hmatrix.tree import distance_order, leaves, natural_order
 
@@ -165,8 +166,8 @@ def compress(
     Raises
     ------
     ValueError
-        If the operator lacks a method, is not finite or has a negative diagonal, or a
-        parameter is off.
+        If the operator lacks a method or a parameter is off; its subclass LinAlgError
+        if H is not finite or its diagonal negative.
 
     Examples
     --------
@@ -189,8 +190,8 @@ def compress(
     rng = np.random.default_rng(random_state)
     diagonal = H.diagonal()
     if not np.isfinite(diagonal).all() or (diagonal < 0).any():
-        raise ValueError("H must have a finite, non-negative diagonal.")
-    low = _nystrom(H, min(global_rank, P), rng)
+        raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
+    low = nystrom(H, min(global_rank, P), rng)
     if leaf_size >= P:
         index = np.arange(P)[None]
         top = H.entries(index[0], index[0]) - low @ low.T
@@ -241,21 +242,6 @@ def _check(H: Any, rank: int, leaf_size: int, order: str) -> None:
         raise ValueError(f"Unknown order {order!r}; choose among {_ORDERS}.")
 
 
-def _nystrom(H: Any, k: int, rng: Any) -> Array:
-    """Return G of shape (P, k) with ``H - G G^T`` positive semidefinite."""
-    P = H.shape[0]
-    if k == 0:
-        return np.zeros((P, 0), H.dtype)
-    Q = rng.standard_normal((P, k)).astype(H.dtype)
-    for _ in range(2):
-        Q = np.linalg.qr(H @ Q)[0]
-    Y = H @ Q
-    core = Q.T @ Y
-    values, vectors = np.linalg.eigh((core + core.T) / 2)
-    kept = values > 1e2 * np.finfo(H.dtype).eps * max(values[-1], 0)
-    return Y @ (vectors[:, kept] / np.sqrt(values[kept]))
-
-
 def _far_panel(
     H: Any, low: Array, diagonal: Array, n_samples: int, rng: Any
 ) -> tuple[Array, Array]:
@@ -268,7 +254,7 @@ def _far_panel(
     own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
     scale = np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
     if not np.isfinite(panel).all():
-        raise ValueError("H must be finite.")
+        raise np.linalg.LinAlgError("H must be finite.")
     return panel * scale, sampled
 
 

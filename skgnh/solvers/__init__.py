@@ -5,10 +5,24 @@ from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
 from skgnh.solvers.gram import Gram
+from skgnh.solvers.hmatrix import HMatrix
+from skgnh.solvers.kfac import KFAC
+from skgnh.solvers.nystrom import Nystrom
 
-__all__ = ["CG", "Auto", "Dense", "Factor", "Gram", "Solver", "all_solvers"]
+__all__ = [
+    "CG",
+    "KFAC",
+    "Auto",
+    "Dense",
+    "Factor",
+    "Gram",
+    "HMatrix",
+    "Nystrom",
+    "Solver",
+    "all_solvers",
+]
 
-_SOLVERS = (Auto, Dense, Gram, CG)
+_SOLVERS = (Auto, Dense, Gram, CG, KFAC, Nystrom, HMatrix)
 
 
 def all_solvers() -> dict[str, type[Solver]]:

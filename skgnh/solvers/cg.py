@@ -1,25 +1,20 @@
-"""Conjugate gradients on exact products."""
+"""Conjugate gradients preconditioned by the diagonal."""
 
-from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError
 
-from skgnh.solvers.base import Factor, Solver
+from skgnh.solvers.base import Factor
+from skgnh.solvers.preconditioned import Preconditioned
 
 Array = Any
 
 
-class CG(Solver):
+class CG(Preconditioned):
     r"""Matrix-free solver, preconditioned by the diagonal and truncated.
 
-    Each iteration costs one product. By default it stops by Martens' rule, when the
-    quadratic :math:`q(x) = \frac12 x^T A x - b^T x` that the iteration minimises has
-    fallen by less than `tol` per iteration, relative to itself, over the last
-    ``max(10, k/10)`` of k iterations: what matters is q, not the residual. It begins
-    at the last solution, times `decay`, when `previous` is given.
+    Each iteration costs one product; see :class:`Preconditioned` for the rule that ends
+    them.
 
     Parameters
     ----------
@@ -29,13 +24,15 @@ class CG(Solver):
         Relative progress a step under which Martens' rule stops.
     rtol : float or None, default=None
         If given, iterate instead until ``||residual|| <= rtol ||rhs||``.
+    decay : float, default=0.95
+        Factor of the previous solution where the iteration begins.
+    direct : bool, default=False
+        Only divide by the preconditioner: a scaled gradient step.
     exponent : float, default=0.75
         The preconditioner is ``(diag(H) + damping)^exponent``.
     n_probes : int, default=8
         Most output probes for the diagonal, see
         :meth:`skgnh.operators.GaussNewtonHessian.diagonal`.
-    decay : float, default=0.95
-        Factor of the previous solution where the iteration begins.
     random_state : int, RandomState or None, default=0
         Seed of the probes.
 
@@ -60,115 +57,34 @@ class CG(Solver):
         max_iter: int = 50,
         tol: float = 5e-4,
         rtol: float | None = None,
+        decay: float = 0.95,
+        direct: bool = False,
         exponent: float = 0.75,
         n_probes: int = 8,
-        decay: float = 0.95,
         random_state: Any = 0,
     ):
-        self.max_iter = max_iter
-        self.tol = tol
-        self.rtol = rtol
+        super().__init__(max_iter, tol, rtol, decay, direct)
         self.exponent = exponent
         self.n_probes = n_probes
-        self.decay = decay
         self.random_state = random_state
 
-    def _factor(self, H: Any, previous: Factor | None) -> "CGFactor":
-        if self.max_iter < 1:
-            raise ValueError(f"CG needs max_iter >= 1, got {self.max_iter}.")
-        diagonal = H.diagonal(self.n_probes, self.random_state)
-        return CGFactor(self, H, diagonal, getattr(previous, "solution", None))
+    def _approximate(self, H: Any, previous: Factor | None) -> "DiagonalFactor":
+        return DiagonalFactor(
+            H.diagonal(self.n_probes, self.random_state), self.exponent
+        )
 
 
-class CGFactor(Factor):
-    """The diagonal of H, and the last solution as the next one's beginning."""
+class DiagonalFactor(Factor):
+    """``(diag(H) + damping)^exponent``, up to a scale that conserves its largest."""
 
-    def __init__(self, solver: CG, H: Any, diagonal: Array, solution: Array | None):
-        self._solver, self._H, self._diagonal = solver, H, diagonal
-        self.solution = solution
-        self._products = 0
-
-    @property
-    def products(self) -> int:
-        """Products with H spent so far."""
-        return self._products
+    def __init__(self, diagonal: Array, exponent: float):
+        self._diagonal, self._exponent = diagonal, exponent
 
     def solve(self, rhs: Array, damping: float) -> Array:
-        """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
-        if rhs.ndim == 2:
-            columns = [self._solve(b, damping, None) for b in rhs.T]
-            return np.stack(columns, axis=1)
-        self.solution = self._solve(rhs, damping, self.solution)
-        return self.solution
-
-    def _solve(self, b: Array, damping: float, start: Array | None) -> Array:
-        solver = self._solver
-        damping = b.dtype.type(damping)
-        scale = self._diagonal + damping
-        tiny = np.finfo(b.dtype).tiny
-        scale = np.maximum(scale / max(scale.max(), tiny), np.finfo(b.dtype).eps)
-        inverse = scale ** b.dtype.type(-solver.exponent)
-
-        def product(x):
-            self._products += 1
-            return self._H @ x + damping * x
-
-        iterates = conjugate_gradients(
-            product,
-            b,
-            lambda r: inverse * r,
-            None if start is None else solver.decay * start,
-        )
-        target = None if solver.rtol is None else solver.rtol * np.linalg.norm(b)
-        values = []
-        for iterate in islice(iterates, solver.max_iter + 1):
-            x, residual, value = iterate
-            values.append(value)
-            if target is None:
-                stop = _has_stalled(values, solver.tol)
-            else:
-                stop = np.linalg.norm(residual) <= target
-            if stop:
-                break
-        return x
-
-
-def _has_stalled(values: list[float], tol: float) -> bool:
-    """Martens' rule on the values of the quadratic."""
-    k = len(values) - 1
-    window = max(10, k // 10)
-    if k <= window or values[-1] >= 0:
-        return False
-    return values[-1 - window] - values[-1] <= -window * tol * values[-1]
-
-
-def conjugate_gradients(
-    product: Callable, b: Array, precondition: Callable, start: Array | None = None
-) -> Iterator[tuple[Array, Array, float]]:
-    """Yield solution, residual and quadratic of the conjugate gradient iterates.
-
-    Ends when the residual vanishes; the caller decides when to stop before.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a direction of non-positive or non-finite curvature turns up.
-    """
-    x = np.zeros_like(b) if start is None else start.copy()
-    r = b.copy() if start is None else b - product(x)
-    z = precondition(r)
-    p, rz = z, r @ z
-    while True:
-        yield x, r, -0.5 * float(x @ (b + r))
-        if rz <= 0:
-            return
-        Ap = product(p)
-        curvature = p @ Ap
-        if not curvature > 0 or not np.isfinite(curvature):
-            raise LinAlgError("Conjugate gradients met non-positive curvature.")
-        alpha = rz / curvature
-        x = x + alpha * p
-        r = r - alpha * Ap
-        z = precondition(r)
-        rz, previous = r @ z, rz
-        p = z + (rz / previous) * p
+        """Return the scaled right-hand side."""
+        scale = self._diagonal + self._diagonal.dtype.type(damping)
+        info = np.finfo(scale.dtype)
+        largest = max(scale.max(), info.tiny)
+        scale = np.maximum(scale / largest, info.eps)
+        inverse = scale ** scale.dtype.type(-self._exponent) / largest
+        return inverse.reshape(-1, *[1] * (rhs.ndim - 1)) * rhs

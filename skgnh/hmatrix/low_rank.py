@@ -1,0 +1,44 @@
+"""A randomised low-rank part of a positive semidefinite operator."""
+
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+def nystrom(H: Any, rank: int, rng: Any, power: int = 2) -> Array:
+    """Return G of shape (P, k), k <= rank, with ``H - G G^T`` positive semidefinite.
+
+    ``G G^T = H Q (Q^T H Q)^-1 Q^T H`` for an orthonormal Q near the leading
+    eigenspace, a random start taken `power` times through H: whatever Q is, the rest is
+    a Schur complement.
+
+    Parameters
+    ----------
+    H : operator of shape (P, P)
+        Symmetric positive semidefinite, with products.
+    rank : int
+        Most columns.
+    rng : Generator
+        Source of the start.
+    power : int, default=2
+        Passes of the start through H.
+
+    Returns
+    -------
+    ndarray of shape (P, k)
+        Directions that rounding makes up are left out. The cost is ``(power + 1) rank``
+        products and O(P rank^2).
+    """
+    P = H.shape[0]
+    if rank == 0:
+        return np.zeros((P, 0), H.dtype)
+    Q = np.linalg.qr(rng.standard_normal((P, rank)).astype(H.dtype))[0]
+    for _ in range(power):
+        Q = np.linalg.qr(H @ Q)[0]
+    Y = H @ Q
+    core = Q.T @ Y
+    values, vectors = np.linalg.eigh((core + core.T) / 2)
+    kept = values > 1e2 * np.finfo(H.dtype).eps * max(values[-1], 0)
+    return Y @ (vectors[:, kept] / np.sqrt(values[kept]))

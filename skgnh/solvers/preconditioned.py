@@ -1,0 +1,161 @@
+"""Conjugate gradients on exact products, preconditioned by an approximation of H."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from skgnh.solvers.base import Factor, Solver
+
+Array = Any
+
+
+class Preconditioned(Solver):
+    r"""A solver made of an approximation of H.
+
+    The approximation preconditions conjugate gradients on exact products or, if
+    `direct`, is solved in place of H: the step's residual then tells its quality.
+
+    By default the iteration stops by Martens' rule, when the quadratic
+    :math:`q(x) = \frac12 x^T A x - b^T x` that it minimises has fallen by less than
+    `tol` per iteration, relative to itself, over the last ``max(10, k/10)`` of k
+    iterations: what matters is q, not the residual. It begins at the last solution,
+    times `decay`, when `previous` is given.
+
+    Parameters
+    ----------
+    max_iter : int, default=50
+        Most iterations for a right-hand side.
+    tol : float, default=5e-4
+        Relative progress a step under which Martens' rule stops.
+    rtol : float or None, default=None
+        If given, iterate instead until ``||residual|| <= rtol ||rhs||``.
+    decay : float, default=0.95
+        Factor of the previous solution where the iteration begins.
+    direct : bool, default=False
+        Solve the approximation itself.
+
+    References
+    ----------
+    .. [1] J. Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    """
+
+    def __init__(
+        self,
+        max_iter: int = 50,
+        tol: float = 5e-4,
+        rtol: float | None = None,
+        decay: float = 0.95,
+        direct: bool = False,
+    ):
+        self.max_iter = max_iter
+        self.tol = tol
+        self.rtol = rtol
+        self.decay = decay
+        self.direct = direct
+
+    @abstractmethod
+    def _approximate(self, H: Any, previous: Factor | None) -> Factor:
+        """Return an approximation of H, solvable with many dampings."""
+
+    def _factor(self, H: Any, previous: Factor | None) -> Factor:
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter must be at least 1, got {self.max_iter}.")
+        if self.direct:
+            return self._approximate(H, None)
+        inner = self._approximate(H, getattr(previous, "inner", None))
+        return PreconditionedFactor(self, H, inner, getattr(previous, "solution", None))
+
+
+class PreconditionedFactor(Factor):
+    """The approximation of H, and the last solution as the next one's beginning."""
+
+    def __init__(self, solver: Any, H: Any, inner: Factor, solution: Array | None):
+        self._solver, self._H, self.inner = solver, H, inner
+        self.solution = solution
+        self._products = 0
+
+    @property
+    def products(self) -> int:
+        """Products with H spent so far."""
+        return self._products
+
+    def solve(self, rhs: Array, damping: float) -> Array:
+        """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
+        if rhs.ndim == 2:
+            columns = [self._solve(b, damping, None) for b in rhs.T]
+            return np.stack(columns, axis=1)
+        self.solution = self._solve(rhs, damping, self.solution)
+        return self.solution
+
+    def _solve(self, b: Array, damping: float, start: Array | None) -> Array:
+        solver = self._solver
+        shift = b.dtype.type(damping)
+
+        def product(x):
+            self._products += 1
+            return self._H @ x + shift * x
+
+        def precondition(r):
+            return self.inner.solve(r, damping)
+
+        if start is not None:
+            start = b.dtype.type(solver.decay) * start
+        iterates = conjugate_gradients(product, b, precondition, start)
+        target = None if solver.rtol is None else solver.rtol * np.linalg.norm(b)
+        values = []
+        for iterate in islice(iterates, solver.max_iter + 1):
+            x, residual, value = iterate
+            values.append(value)
+            if target is None:
+                stop = _has_stalled(values, solver.tol)
+            else:
+                stop = np.linalg.norm(residual) <= target
+            if stop:
+                break
+        self.inner.iterations = len(values) - 1
+        return x
+
+
+def _has_stalled(values: list[float], tol: float) -> bool:
+    """Martens' rule on the values of the quadratic."""
+    k = len(values) - 1
+    window = max(10, k // 10)
+    if k <= window or values[-1] >= 0:
+        return False
+    return values[-1 - window] - values[-1] <= -window * tol * values[-1]
+
+
+def conjugate_gradients(
+    product: Callable, b: Array, precondition: Callable, start: Array | None = None
+) -> Iterator[tuple[Array, Array, float]]:
+    """Yield solution, residual and quadratic of the conjugate gradient iterates.
+
+    Ends when the residual vanishes; the caller decides when to stop before.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a direction of non-positive or non-finite curvature turns up.
+    """
+    x = np.zeros_like(b) if start is None else start.copy()
+    r = b.copy() if start is None else b - product(x)
+    z = precondition(r)
+    p, rz = z, r @ z
+    while True:
+        yield x, r, -0.5 * float(x @ (b + r))
+        if rz <= 0:
+            return
+        Ap = product(p)
+        curvature = p @ Ap
+        if not curvature > 0 or not np.isfinite(curvature):
+            raise LinAlgError("Conjugate gradients met non-positive curvature.")
+        alpha = rz / curvature
+        x = x + alpha * p
+        r = r - alpha * Ap
+        z = precondition(r)
+        rz, previous = r @ z, rz
+        p = z + (rz / previous) * p
