@@ -5,7 +5,7 @@ link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` a
 Hessian ``Q(mean)`` does not depend on y. That of labels (``is_log_likelihood``) is
 in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the
 root S, ``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every
-function costs O(n d), or O(n k d).
+function costs O(n d), or O(n k d). A loss whose Q is diagonal has a `curvature`.
 """
 
 from typing import Any
@@ -61,6 +61,10 @@ class HalfSquaredError:
         """Return S^T u."""
         return u / mean.shape[1] ** 0.5
 
+    def curvature(self, mean: Array) -> Array:
+        """Return the diagonal of Q, of shape (n, d)."""
+        return array_namespace(mean).ones_like(mean) / mean.shape[1]
+
     def accepts(self, y: Array) -> bool:
         """Say whether all targets lie in the domain."""
         return True
@@ -78,6 +82,10 @@ class _DiagonalRoot:
         return self.scale(mean)[:, None, :] * x
 
     root_adjoint = root
+
+    def curvature(self, mean: Array) -> Array:
+        """Return the diagonal of Q, of shape (n, d)."""
+        return self.scale(mean) ** 2
 
 
 class HalfPoissonDeviance(_DiagonalRoot):

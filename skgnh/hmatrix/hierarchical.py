@@ -1,7 +1,8 @@
 """Hierarchical matrices, positive definite by construction."""
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -17,7 +18,8 @@ Array = Any
 _ORDERS = ("natural", "angle", "kernel")
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True)
+class Level:
     """The nodes of one level, as stacks."""
 
     D: Array
@@ -27,7 +29,7 @@ class Level(NamedTuple):
     skeleton: Array
     """Positions of the skeletons in the nodes, of shape (K, r)."""
 
-    @property
+    @cached_property
     def D_skeleton(self) -> Array:
         """The blocks of the skeletons, of shape (K, r, r)."""
         return _principal(self.D, self.skeleton)
@@ -220,7 +222,7 @@ def compress(
             np.matmul(rows, rows.T, out=far[k])
         skeleton = select(D, far, min(rank, here.shape[1]), tol)
         levels.append(Level(D, _interpolation(D, skeleton), skeleton))
-        inner = _principal(D, skeleton)
+        inner = levels[-1].D_skeleton
         here = np.take_along_axis(here, skeleton, axis=1).reshape(len(here) // 2, -1)
         D = _couple(H, low, here, inner)
 

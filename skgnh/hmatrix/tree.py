@@ -76,8 +76,11 @@ def _split(node: Array, distances: Any, rng: Any) -> tuple[Array, Array]:
 
 
 def leaves(order: Array, n_leaves: int) -> Array:
-    """Return the leaves as rows, the shorter ones filled up with -1."""
-    parts = np.array_split(order, n_leaves)
+    """Return the leaves, halves of halves, as rows; the shorter end with -1."""
+    parts = [order]
+    while len(parts) < n_leaves:
+        cuts = [(part, (len(part) + 1) // 2) for part in parts]
+        parts = [half for part, cut in cuts for half in (part[:cut], part[cut:])]
     out = np.full((n_leaves, len(parts[0])), -1)
     for row, part in zip(out, parts, strict=True):
         row[: len(part)] = part

@@ -1,5 +1,6 @@
 """The Gauss-Newton Hessian of a multi-layer perceptron."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.root import GaussNewtonRoot
+from skgnh.operators.tables import PairTables
 
 Array = Any
 
@@ -193,10 +195,16 @@ class GaussNewtonHessian(LinearOperator):
         out = np.where(
             rows[:, None] == columns[None, :], self.ridge[columns], self.dtype.type(0)
         )
+        if self._tables is not None:
+            return out + self._tables.block(rows, columns)
         for _, inputs, back in self.root.factors(len(rows) + len(columns)):
             left = self.root.chunk_columns(inputs, back, rows)
             out += left.T @ self.root.chunk_columns(inputs, back, columns)
         return out
+
+    @cached_property
+    def _tables(self) -> PairTables | None:
+        return PairTables(self.root) if PairTables.suit(self.root) else None
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal of H.

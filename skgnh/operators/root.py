@@ -118,7 +118,7 @@ class GaussNewtonRoot(LinearOperator):
         Chunks leave room for that many columns of J_S beside them.
         """
         if self._kept is None:
-            yield from self._make_factors(n_columns)
+            yield from self.make_factors(n_columns)
             return
         inputs, back = self._kept
         size = rows_per_chunk(max(1, self.n_roots * n_columns) * self.dtype.itemsize)
@@ -131,13 +131,14 @@ class GaussNewtonRoot(LinearOperator):
         width = sum(self.network.layer_units[1:])
         if not fits(4 * self.shape[0] * width * self.dtype.itemsize):
             return None
-        chunks = [(inputs, back) for _, inputs, back in self._make_factors(0)]
+        chunks = [(inputs, back) for _, inputs, back in self.make_factors()]
         return (
             [_join(parts) for parts in zip(*(a for a, _ in chunks), strict=True)],
             [_join(parts) for parts in zip(*(B for _, B in chunks), strict=True)],
         )
 
-    def _make_factors(self, n_columns: int) -> Iterator[tuple[slice, list, list]]:
+    def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
+        """Yield what :meth:`factors` does, made anew and not kept."""
         d = self.network.n_outputs
         # B_l of all layers, and the seeds twice while they are made.
         numbers = self.n_roots * (sum(self.network.layer_units[1:]) + 2 * d + n_columns)
