@@ -21,6 +21,10 @@ from skgnh import (
 # Inside a long epoch of mini-batches a point is due after this growth of the time.
 DUE = 1.05
 ADAM_BATCH = 200
+# What is kept of each trial step of this package.
+STEP = ("time", "damping", "gain_ratio", "residual", "products", "solves", "accepted")
+# Numbers of threads whose speeds differ by less are compared twice.
+CLOSE = 2.0
 
 
 class Halt(Exception):
@@ -37,7 +41,7 @@ class Trace:
     max_seconds, max_points : float
         Limits beyond which the fit is ended.
     enough : callable
-        Says of the last seconds and objective whether the fit may end.
+        Says of the seconds and the lowest objective so far whether the fit may end.
     """
 
     def __init__(
@@ -45,19 +49,17 @@ class Trace:
         value,
         max_seconds=np.inf,
         max_points=np.inf,
-        enough=lambda seconds, objective: False,
+        enough=lambda seconds, lowest: False,
     ):
         self._value, self._enough = value, enough
         self._max_seconds, self._max_points = max_seconds, max_points
-        self.seconds, self.objective = [], []
+        self.seconds, self.objective, self.iterations = [], [], -1
+        self._lowest = np.inf
         self.theta, self.start, self.status, self.note = None, None, "", ""
+        self.steps = {}
 
     def begin(self):
         self._began = perf_counter()
-
-    @property
-    def iterations(self):
-        return len(self.seconds) - 1
 
     def due(self):
         return perf_counter() - self._began >= DUE * self.seconds[-1]
@@ -67,15 +69,17 @@ class Trace:
         if perf_counter() - self._began >= self._max_seconds:
             self._halt("time")
 
-    def record(self, theta):
+    def record(self, theta, ends_iteration=True):
         """Add a point; `theta()` gives the parameters in doubles."""
         paused = perf_counter()
+        self.iterations += ends_iteration
         self.seconds.append(paused - self._began)
         self.theta = theta()
         if self.start is None:
             self.start = self.theta
         self.objective.append(float(self._value(self.theta)))
-        if self._enough(self.seconds[-1], self.objective[-1]):
+        self._lowest = min(self._lowest, self.objective[-1])
+        if self._enough(self.seconds[-1], self._lowest):
             self._halt("target")
         if len(self.seconds) >= self._max_points:
             self._halt("points")
@@ -99,7 +103,8 @@ class _Traced:
 
     def _initialize(self, *args, **kwargs):
         super()._initialize(*args, **kwargs)
-        self.intercepts_[-1] += self.problem.base_rate.astype(self.intercepts_[-1].dtype)
+        intercepts = self.intercepts_[-1]
+        intercepts += self.problem.base_rate.astype(intercepts.dtype)
         self._record()
 
     def _record(self):
@@ -212,9 +217,12 @@ def watched(trace):
     def loop(objective, theta, *args, **kwargs):
         trace.record(lambda: theta.astype(np.float64))
         for step in steps_of(objective, theta, *args, **kwargs):
+            for field in STEP:
+                trace.steps.setdefault(field, []).append(getattr(step, field))
             trace.note = f"{type(step.solver).__name__} {step.status}".strip()
             if step.ends_epoch or (step.ends_batch and trace.due()):
-                trace.record(lambda step=step: step.theta.astype(np.float64))
+                after = step.theta.astype(np.float64)
+                trace.record(lambda after=after: after, step.ends_epoch)
             else:
                 trace.check()
             yield step
@@ -247,15 +255,22 @@ def train(name, problem, trace, *, seed, alpha, epochs, threads, options=None):
 
 def best_threads(name, problem, candidates, points=11, seconds=2.0, **settings):
     """The number of threads that makes the first iterations fastest."""
-    if len(candidates) == 1:
-        return candidates[0]
-    runs = {threads: [] for threads in candidates}
-    for _ in range(2):
-        for threads in candidates:
-            trace = Trace(lambda theta: np.nan, seconds, points)
-            train(name, problem, trace, threads=threads, **settings)
-            runs[threads].append(trace.seconds)
-    common = min(len(trace) for traces in runs.values() for trace in traces) - 1
-    if common < 1:
-        return max(candidates, key=lambda t: len(runs[t][-1]))
-    return min(candidates, key=lambda t: min(trace[common] for trace in runs[t]))
+
+    def probe(threads):
+        trace = Trace(lambda theta: np.nan, seconds, points)
+        return train(name, problem, trace, threads=threads, **settings).seconds
+
+    runs = {threads: [probe(threads)] for threads in candidates}
+    common = min(len(first) for (first,) in runs.values()) - 1
+    if common < 1:  # not an iteration within the seconds
+        return max(candidates, key=lambda threads: len(runs[threads][0]))
+    fastest = min(first[common] for (first,) in runs.values())
+    close = [t for t in candidates if runs[t][0][common] <= CLOSE * fastest]
+    if len(close) > 1:
+        for threads in close:
+            runs[threads].append(probe(threads))
+    # Stopped by the clock a probe may be shorter than the first.
+    return min(
+        close,
+        key=lambda t: min(run[common] for run in runs[t] if len(run) > common),
+    )

@@ -14,52 +14,14 @@ import numpy as np
 import scipy
 import sklearn
 from race_data import UNITS, file_problem, named_problem
+from race_results import lowest, medians, table, time_to, to_json, value_at
 from race_runs import Trace, best_threads, peers, train
 
 import skgnh
 
 QUICK = {"rows": 500, "epochs": 20, "seconds": 3.0, "repeat": 1}
-# The first weights of all solvers agree to the rounding of the rows' precision.
-SAME = 1e-6
-
-
-# ---- reading traces ------------------------------------------------------------------
-
-
-def time_to(seconds, objective, target):
-    """Seconds to the first value at or below the target; inf if there is none.
-
-    Between two points of a trace the logarithm of the objective is taken as linear.
-    """
-    reached = np.flatnonzero(np.asarray(objective) <= target)
-    if not len(reached):
-        return np.inf
-    k = reached[0]
-    if k == 0:
-        return float(seconds[0])
-    above, below = _log(objective[k - 1]), _log(objective[k])
-    if not np.isfinite(above):
-        return float(seconds[k])
-    share = (above - _log(target)) / (above - below)
-    return float(seconds[k - 1] + share * (seconds[k] - seconds[k - 1]))
-
-
-def value_at(seconds, objective, time):
-    """Lowest objective up to a time, interpolated as `time_to` does."""
-    lowest = np.minimum.accumulate(_finite(objective))
-    return float(np.exp(np.interp(time, seconds, _log(lowest))))
-
-
-def lowest(trace):
-    return float(np.min(_finite(trace.objective)))
-
-
-def _finite(objective):
-    return np.where(np.isfinite(objective), objective, np.finfo(float).max)
-
-
-def _log(objective):
-    return np.log(np.maximum(objective, np.finfo(float).tiny))
+# The first weights of all solvers agree to the rounding of single precision.
+SAME = 1e-4
 
 
 # ---- racing --------------------------------------------------------------------------
@@ -75,17 +37,7 @@ def race(problem, args, threads, seed):
         trace = Trace(objective.value, args.seconds)
         train(name, problem, trace, threads=threads[name], **settings)
         traces[name] = trace
-    rivals = {"scikit-learn": names[:2]}
-    if len(names) > 2:
-        rivals["with lbfgs*"] = names
-    marks = {}
-    for label, group in rivals.items():
-        target = min(lowest(traces[name]) for name in group)
-        times = {
-            name: time_to(traces[name].seconds, traces[name].objective, target)
-            for name in group
-        }
-        marks[label] = {"target": target, "seconds": times}
+    marks = best_of(traces, names)
     target = min(mark["target"] for mark in marks.values())
     first = max(min(mark["seconds"].values()) for mark in marks.values())
     trace = Trace(
@@ -115,6 +67,22 @@ def race(problem, args, threads, seed):
     return {"seed": seed, "marks": marks, "solvers": solvers}
 
 
+def best_of(traces, names):
+    """Target and times of scikit-learn's solvers, and with the mended L-BFGS."""
+    groups = {"scikit-learn": names[:2]}
+    if len(names) > 2:
+        groups["with lbfgs*"] = names
+    marks = {}
+    for label, group in groups.items():
+        target = min(lowest(traces[name]) for name in group)
+        times = {
+            name: time_to(traces[name].seconds, traces[name].objective, target)
+            for name in group
+        }
+        marks[label] = {"target": target, "seconds": times}
+    return marks
+
+
 def report(problem, trace):
     return {
         "iterations": trace.iterations,
@@ -126,6 +94,7 @@ def report(problem, trace):
         "lowest": lowest(trace),
         "score": problem.score(trace.theta),
         "trace": {"seconds": trace.seconds, "objective": trace.objective},
+        "steps": trace.steps,
     }
 
 
@@ -153,9 +122,7 @@ def race_problem(problem, args):
         )
         for name in (*peers(problem), "skgnh")
     }
-    rounds = [
-        race(problem, args, threads, args.seed + k) for k in range(args.repeat)
-    ]
+    rounds = [race(problem, args, threads, args.seed + k) for k in range(args.repeat)]
     result = {
         **problem.as_dict(),
         "threads": threads,
@@ -166,96 +133,7 @@ def race_problem(problem, args):
     return result
 
 
-def medians(rounds):
-    def middle(pick):
-        return float(np.median([pick(r) for r in rounds]))
-
-    numbers = ("iterations", "seconds", "objective", "lowest", "score")
-    solvers = {
-        name: {k: middle(lambda r, n=name, k=k: r["solvers"][n][k]) for k in numbers}
-        for name in rounds[0]["solvers"]
-    }
-    marks = {}
-    for label, mark in rounds[0]["marks"].items():
-        marks[label] = {
-            key: middle(lambda r, label=label, key=key: r["marks"][label][key])
-            for key in mark
-            if key != "seconds"
-        }
-        marks[label]["seconds"] = {
-            name: middle(lambda r, m=label, n=name: r["marks"][m]["seconds"][n])
-            for name in mark["seconds"]
-        }
-    return {"solvers": solvers, "marks": marks}
-
-
-# ---- output --------------------------------------------------------------------------
-
-COLUMNS = (
-    "problem",
-    "solver",
-    "threads",
-    "iterations",
-    "seconds",
-    "final objective",
-    "held-out score",
-    "s to target",
-    "ratio",
-    "s to target*",
-    "ratio*",
-    "note",
-)
-
-
-def table(results):
-    """Markdown: a row for each problem and solver, of the medians of the rounds."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS)]
-    for result in results:
-        marks = result["median"]["marks"]
-        for name, solver in result["median"]["solvers"].items():
-            last = result["rounds"][-1]["solvers"][name]
-            row = [
-                result["name"],
-                name,
-                result["threads"][name],
-                f"{solver['iterations']:.0f}",
-                f"{solver['seconds']:.3g}",
-                f"{solver['objective']:.4g}",
-                f"{solver['score']:.4f}",
-            ]
-            for label in ("scikit-learn", "with lbfgs*"):
-                mark = marks.get(label, {"seconds": {}})
-                row += [_seconds(mark, name), _ratio(mark, name)]
-            notes = [last["status"], last["note"]]
-            if name == "skgnh":
-                at = marks["scikit-learn"]["skgnh_objective_at_best_time"]
-                notes.append(f"{at:.4g} at the best time")
-            rows.append((*row, ", ".join(filter(None, notes))))
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    lines = []
-    for row in texts:
-        cells = (
-            cell.ljust(w, "-" if cell == "---" else " ")
-            for cell, w in zip(row, widths, strict=True)
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _seconds(mark, name):
-    if name not in mark["seconds"]:
-        return ""
-    seconds = mark["seconds"][name]
-    return f"{seconds:.3g}" if np.isfinite(seconds) else "-"
-
-
-def _ratio(mark, name):
-    if name != "skgnh" or "ratio" not in mark:
-        return ""
-    if mark["ratio"] == 0:
-        return f"< {mark['ratio_bound']:.2g}"
-    return f"{mark['ratio']:.3g}"
+# ---- the command line ----------------------------------------------------------------
 
 
 def environment():
@@ -268,17 +146,6 @@ def environment():
         "scipy": scipy.__version__,
         "numpy": np.__version__,
     }
-
-
-def to_json(value):
-    """Replace what JSON has no number for by None."""
-    if isinstance(value, dict):
-        return {key: to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def parse(argv=None):

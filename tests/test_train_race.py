@@ -288,6 +288,8 @@ def test_a_quick_race_prints_a_table_and_writes_json(scripts, tmp_path, capsys):
                 best = min(mark["seconds"][name] or np.inf for name in group)
                 own = mark["seconds"]["skgnh"]
                 assert mark["ratio"] == pytest.approx(best / own if own else 0)
+            steps = one["solvers"]["skgnh"]["steps"]
+            assert sum(steps["accepted"]) == one["solvers"]["skgnh"]["iterations"]
             starts = [s["start"] for s in one["solvers"].values()]
             np.testing.assert_allclose(starts, starts[0])
 
@@ -306,6 +308,15 @@ def test_any_file_of_arrays_can_be_raced(scripts, task, tmp_path):
     expected = {"reg": [5, 4, 3, 2], "clf": [5, 4, 3, 1], "ae": [5, 4, 3, 4, 5]}
     assert result["layer_units"] == expected[task]
     assert (result["rows"], result["held_out_rows"]) == (72, 8)
+
+
+def test_other_first_weights_are_an_error(scripts, monkeypatch):
+    problem = scripts.race_data.Problem
+    monkeypatch.setattr(problem, "base_rate", property(lambda self: np.full(1, 0.1)))
+    with pytest.raises(RuntimeError, match="skgnh did not start"):
+        scripts.train_race.main(
+            ["--quick", "--problems", "friedman1", "--threads", "1"]
+        )
 
 
 def test_a_missing_file_is_named(scripts, tmp_path):
