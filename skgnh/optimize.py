@@ -89,8 +89,9 @@ def success(damping: float, growth: float, gain_ratio: float) -> tuple[float, fl
     """Update the damping by the success of steps on rows that they have not seen.
 
     Where noise dominates a batch, no damping brings the gain ratio near one: only its
-    sign still tells whether steps are too long. The damping falls by 1.2 after a
-    reduction and grows by 1.2 after none, which balances where half of them succeed.
+    sign still tells whether steps are too long. The damping falls by 1.3 after a
+    reduction and grows by 1.2 after none, which balances where two in five steps
+    succeed; before the first success it doubles.
 
     References
     ----------
@@ -101,9 +102,13 @@ def success(damping: float, growth: float, gain_ratio: float) -> tuple[float, fl
     --------
     >>> from skgnh.optimize import success
     >>> success(1.0, 2.0, gain_ratio=-0.1)
-    (1.2, 2.0)
+    (2.0, 2.0)
+    >>> success(1.0, 1.2, gain_ratio=0.1)
+    (0.7692307692307692, 1.2)
     """
-    return (damping / 1.2 if gain_ratio > 0 else damping * 1.2), growth
+    if gain_ratio > 0:
+        return damping / 1.3, 1.2
+    return damping * growth, growth
 
 
 def levenberg_marquardt(

@@ -233,9 +233,10 @@ def test_nielsen_doubles_the_growth_with_each_failure():
 
 def test_success_rule_looks_at_the_sign_only():
     for gain_ratio in (1e-9, 0.5, 1e9):
-        assert success(6.0, 16.0, gain_ratio) == (5.0, 16.0)
+        assert success(6.5, 2.0, gain_ratio) == (5.0, 1.2)
     for gain_ratio in (0.0, -1e-9, -1e9):
-        assert success(5.0, 16.0, gain_ratio) == (6.0, 16.0)
+        assert success(5.0, 2.0, gain_ratio) == (10.0, 2.0)
+        assert success(5.0, 1.2, gain_ratio) == (6.0, 1.2)
 
 
 @pytest.mark.parametrize("rule", [nielsen, success])

@@ -43,7 +43,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     curvature_batch_size : int or 'auto', default='auto'
         Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
         tenth of the gradient's, at least 2,000 where there are so many.
-    damping : float, default=1e-2
+    damping : float, default=0.1
         First damping, in units of the Hessian's mean diagonal. It adapts at once.
     max_iter : int, default=200
         Most iterations.
@@ -148,7 +148,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         alpha: float = 1e-4,
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
-        damping: float = 1e-2,
+        damping: float = 0.1,
         max_iter: int = 200,
         tol: float = 1e-5,
         n_iter_no_change: int = 10,
