@@ -4,6 +4,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 
 from skgnh import (
@@ -11,6 +12,7 @@ from skgnh import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
+from skgnh.solvers import Solver
 
 N, N_FEATURES = 60, 4
 CLASSIFICATION = ("binary", "multiclass", "multilabel")
@@ -51,6 +53,13 @@ def task(kind, n=N, **settings):
         return Task(GaussNewtonMLPClassifier(**settings), X, y)
     loss = "poisson" if kind == "poisson" else "squared_error"
     return Task(GaussNewtonMLPRegressor(loss, **settings), X, y)
+
+
+class Failing(Solver):
+    """No system can be solved: a fit ends where it starts."""
+
+    def _factor(self, H, previous):
+        raise LinAlgError("no")
 
 
 def fit(estimator, *args, **kwargs):

@@ -280,3 +280,9 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         if not np.isfinite(mean).all():
             return float("nan")
         return r2_score(targets, mean, sample_weight=weights)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags

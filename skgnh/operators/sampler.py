@@ -168,8 +168,8 @@ class EntrySampler:
         """
         rows, columns = np.asarray(rows), np.asarray(columns)
         t, rng = self.n_draws(epsilon), generator(random_state)
-        out = np.where(rows == columns, self.hessian.ridge[columns], 0.0)
         left, right = self._root.locate(rows), self._root.locate(columns)
+        out = np.where(rows == columns, self.hessian.ridge[columns], 0.0)
         for j in range(len(rows)):
             (d1, mu1, nu1), (d2, mu2, nu2) = (
                 tuple(part[j] for part in side) for side in (left, right)

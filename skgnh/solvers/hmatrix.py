@@ -67,7 +67,7 @@ class HMatrix(Preconditioned):
         self.random_state = random_state
 
     def _approximate(self, H: Any, previous: Factor | None) -> "HMatrixFactor":
-        if previous is not None and previous.works(self.patience):
+        if isinstance(previous, HMatrixFactor) and previous.works(self.patience):
             return previous
         matrix = compress(
             H,

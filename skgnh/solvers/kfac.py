@@ -138,7 +138,10 @@ class DeflatedFactor(Factor):
         """Return the solution of the deflated approximation."""
         if self._vectors is None:
             start = np.random.default_rng(self._seed).standard_normal(self._H.shape[0])
-            _, V = eigsh(self._scaled(damping), self._k, which="BE", tol=1e-2, v0=start)
+            which = "BE" if self._k > 1 else "LM"  # both ends are two at least
+            _, V = eigsh(
+                self._scaled(damping), self._k, which=which, tol=1e-2, v0=start
+            )
             self._vectors = V.astype(self._H.dtype)
             self._values = {}
         if damping not in self._values:
