@@ -34,7 +34,8 @@ class Linearization:
         return self.inputs.shape[0]
 
     @cached_property
-    def _trace(self) -> Trace | None:
+    def kept(self) -> Trace | None:
+        """The forward passes of all rows, if they fit."""
         hidden = 2 * sum(self.network.layer_units[1:-1]) + self.network.n_outputs
         # Half of the working memory is left to what is done with the trace.
         if fits(2 * self.n_rows * hidden * self.theta.dtype.itemsize):
@@ -52,12 +53,12 @@ class Linearization:
         """
         size = rows_per_chunk(numbers_per_row * self.theta.dtype.itemsize)
         for rows in gen_batches(self.n_rows, size):
-            if self._trace is None:
+            if self.kept is None:
                 yield rows, self.network.trace(self.theta, self.inputs[rows])
             elif size >= self.n_rows:
-                yield rows, self._trace
+                yield rows, self.kept
             else:
-                yield rows, self._trace.rows(rows)
+                yield rows, self.kept.rows(rows)
 
     def outputs(self) -> Iterator[tuple[slice, Array]]:
         """Yield slices of rows and their outputs z, keeping nothing."""

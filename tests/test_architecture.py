@@ -11,6 +11,7 @@ ROOT = Path(skgnh.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     "memory": 0,
+    "threads": 0,
     "network": 1,
     "linearization": 1,
     "losses": 1,

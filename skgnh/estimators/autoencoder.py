@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.network import ACTIVATIONS
+from skgnh.operators.from_estimator import check_sample_weight
 
 Array = Any
 
@@ -31,12 +32,13 @@ class GaussNewtonAutoencoder(
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers but the code.
     code_activation : {'identity', 'logistic', 'tanh', 'relu'}, default='identity'
-        Activation of the code layer.
-    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
-        Solver of the damped Gauss-Newton systems: a name of
-        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
-        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
-        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+        Activation of the code layer. Codes of 'identity' have no bounds: with few rows
+        use `early_stopping` or a 'tanh' code against rows far out.
+    solver : str or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
+        'kfac', 'nystrom', 'hmatrix' or an instance, see :mod:`skgnh.solvers`, whose
+        parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
+        cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
     alpha : float, default=1e-4
         Strength of the L2 penalty of the weights (not the intercepts), divided by the
         sum of the sample weights, as in scikit-learn.
@@ -212,6 +214,7 @@ class GaussNewtonAutoencoder(
         """
         return self._fit(X, None, sample_weight, (X_val, None, sample_weight_val))
 
+    @with_callbacks
     def partial_fit(
         self, X: Array, y: Any = None, sample_weight: Array | None = None
     ) -> "GaussNewtonAutoencoder":
@@ -327,7 +330,10 @@ class GaussNewtonAutoencoder(
         float
             The (weighted) mean of :meth:`score_samples`.
         """
-        return float(np.average(self.score_samples(X), weights=sample_weight))
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, scores)
+        return float(np.average(scores, weights=sample_weight))
 
     @property
     def _n_encoder_layers(self) -> int:

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
 from skgnh.estimators.rows import Rows, loss_unit, outputs, start_from_base_rate
@@ -22,11 +21,10 @@ from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.optimize import levenberg_marquardt, nielsen, success
 from skgnh.schedule import full_batch, mini_batches
 from skgnh.solvers import Solver, all_solvers
+from skgnh.threads import limit_threads
 
 Array = Any
 
-# Below this many multiply-adds in a layer's product one thread is faster than two.
-_ONE_THREAD = 1e6
 # Rows that estimate the curvature well enough for a step, and the share of all.
 _CURVATURE_ROWS = 2000
 _CURVATURE_SHARE = 0.1
@@ -75,6 +73,11 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             max_val=1,
             include_boundaries="neither",
         )
+        for name in ("alpha", "damping", "tol", "validation_fraction"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}.")
+        if np.isnan(self.n_iter_no_change):
+            raise ValueError("n_iter_no_change must not be nan.")
         for name in ("batch_size", "curvature_batch_size"):
             value = getattr(self, name)
             if isinstance(value, str) and value == "auto":
@@ -175,9 +178,8 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             np.inf if incremental else self.n_iter_no_change,
         )
         context = FitContext(self, *given, max_iter)
-        largest = min(batch, curvature) * max(out * fan for out, fan in network.shapes)
         with (
-            threadpool_limits(1 if largest < _ONE_THREAD else None, user_api="blas"),
+            limit_threads(network, min(batch, curvature)),
             np.errstate(all="ignore"),
         ):
             training.run(
@@ -238,8 +240,8 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """
         if self._network != network:
             raise ValueError(
-                f"The fitted layers {self._network.layer_units} cannot go on as "
-                f"{network.layer_units}: refit with warm_start=False."
+                f"The fitted {self._network} cannot go on as {network}: refit with "
+                "warm_start=False."
             )
         theta = network.from_coefs(self.coefs_, self.intercepts_)
         return theta.astype(dtype, copy=False)

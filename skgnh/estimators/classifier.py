@@ -28,11 +28,11 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Widths of the hidden layers.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
-    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
-        Solver of the damped Gauss-Newton systems: a name of
-        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
-        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
-        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+    solver : str or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
+        'kfac', 'nystrom', 'hmatrix' or an instance, see :mod:`skgnh.solvers`, whose
+        parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
+        cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
     alpha : float, default=1e-4
         Strength of the L2 penalty of the weights (not the intercepts), divided by the
         sum of the sample weights, as in scikit-learn.
@@ -215,6 +215,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             self.__dict__.pop("classes_", None)
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
+    @with_callbacks
     def partial_fit(
         self,
         X: Array,
@@ -351,7 +352,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         if not self._multilabel and len(self.classes_) < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; y has one class, "
-                f"{self.classes_[0]!r}."
+                f"{self.classes_[0]}."
             )
         return X, encode_labels(y, self.classes_, X.dtype)
 
@@ -362,6 +363,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         y = self._decide(targets)
         if self.class_weight is not None:
             expanded = compute_sample_weight(self.class_weight, y)
+            if not (np.isfinite(expanded) & (expanded >= 0)).all():
+                raise ValueError("class_weight must be finite and not negative.")
             weights = expanded if weights is None else weights * expanded
         known = weights is None or self._multilabel
         if not known and len(np.unique(y[weights > 0])) < 2:

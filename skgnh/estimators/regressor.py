@@ -30,11 +30,11 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         Widths of the hidden layers.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
-    solver : {'auto', 'dense', 'gram', 'cg'} or Solver, default='auto'
-        Solver of the damped Gauss-Newton systems: a name of
-        :func:`skgnh.solvers.all_solvers` or an instance, whose parameters a grid
-        search reaches as ``solver__<parameter>``. 'auto' chooses by cost and memory,
-        see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+    solver : str or Solver, default='auto'
+        Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
+        'kfac', 'nystrom', 'hmatrix' or an instance, see :mod:`skgnh.solvers`, whose
+        parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
+        cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
     alpha : float, default=1e-4
         Strength of the L2 penalty of the weights (not the intercepts), divided by the
         sum of the sample weights, as in scikit-learn.
@@ -212,6 +212,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
+    @with_callbacks
     def partial_fit(
         self, X: Array, y: Array, sample_weight: Array | None = None
     ) -> "GaussNewtonMLPRegressor":

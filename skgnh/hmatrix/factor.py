@@ -7,6 +7,9 @@ from scipy.linalg import get_lapack_funcs
 
 Array = Any
 
+# Shifts grow fourfold from rounding; so many reach the norm of the block.
+_TRIES = 30
+
 
 class HierarchicalFactor:
     r"""``H + damping I`` of a hierarchical matrix, level by level.
@@ -21,7 +24,7 @@ class HierarchicalFactor:
     :math:`R (C' ) R^T` with the identity on the diagonal, its interpolation
     :math:`R U'`. Nothing small is divided by, so that the factors stay accurate for
     every damping; a block that rounding leaves indefinite is shifted by the size of
-    that rounding.
+    that rounding, which in N is eps times the condition number.
 
     Costs O(P (m^2 + r^2)) once, O(P (m + r)) for each right-hand side.
     """
@@ -36,7 +39,7 @@ class HierarchicalFactor:
         levels = matrix.levels
         for depth, level in enumerate(levels):
             U = level.U if pull is None else pull @ level.U
-            L = batched_cholesky(D)
+            L = batched_cholesky(D, _TRIES if depth else 12)
             inverse = _invert(L)
             Z, R = np.linalg.qr(inverse @ U)
             self._levels.append((L, inverse, Z))
@@ -47,7 +50,7 @@ class HierarchicalFactor:
             D = pull @ above @ np.swapaxes(pull, 1, 2)
             # On the diagonal R D' R^T is taken away and the identity added.
             D[:, :r, :r] = D[:, r:, r:] = np.eye(r)
-        L = batched_cholesky(D)
+        L = batched_cholesky(D, _TRIES if levels else 12)
         self._top = (L, _invert(L))
         self._low = None
         if matrix.low.shape[1]:
@@ -105,18 +108,18 @@ class HierarchicalFactor:
         return 2 * float(np.log(np.einsum("kii->ki", L)[index < 0]).sum())
 
 
-def batched_cholesky(D: Array) -> Array:
+def batched_cholesky(D: Array, tries: int = 12) -> Array:
     """Return the Cholesky factors of a stack, shifting where rounding spoils one."""
     try:
         return np.linalg.cholesky(D)
     except np.linalg.LinAlgError:
-        return np.stack([_safe_cholesky(block) for block in D])
+        return np.stack([_safe_cholesky(block, tries) for block in D])
 
 
-def _safe_cholesky(block: Array) -> Array:
+def _safe_cholesky(block: Array, tries: int) -> Array:
     eps = np.finfo(block.dtype).eps
     shift = eps * max(float(np.trace(block)), float(np.finfo(block.dtype).tiny))
-    for _ in range(12):
+    for _ in range(tries):
         try:
             return np.linalg.cholesky(block)
         except np.linalg.LinAlgError:

@@ -17,6 +17,7 @@ from skgnh.inspection.base import fit_network, is_prefit
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
+from skgnh.threads import limit_threads
 
 Array = Any
 
@@ -49,9 +50,10 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         :class:`~skgnh.GaussNewtonAutoencoder` if there is none.
     n_components : int, default=10
         Number of leading eigenpairs.
-    solver : {'auto', 'dense', 'arpack', 'lobpcg'}, default='auto'
+    solver : {'auto', 'dense', 'arpack', 'lobpcg', 'hmatrix'}, default='auto'
         'dense' decomposes H as an array; 'arpack' (implicitly restarted Lanczos) and
-        'lobpcg' (many columns a product) need its products only. 'auto' takes 'dense'
+        'lobpcg' (many columns a product) need its products only; 'hmatrix' runs
+        'arpack' on a hierarchical matrix made from its entries. 'auto' takes 'dense'
         where it is cheap or not much dearer than 'arpack', and fits the working
         memory.
     prefit : bool, default=False
@@ -199,6 +201,11 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         prior = model.ridge.max() if self.damping is None else self.damping
         self.damping_ = float(prior)
         H = self._curvature(model.inputs, model.weights)
+        with limit_threads(self._network, H.linearization.n_rows):
+            self._decompose(H)
+        return self
+
+    def _decompose(self, H: GaussNewtonHessian) -> None:
         k, P = self.n_components, H.shape[0]
         if k > P:
             raise ValueError(f"n_components={k} exceeds the network's {P} parameters.")
@@ -225,7 +232,6 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         self.effective_dimension_bounds_ = (bounds[0], bounds[-1])
         self.effective_dimension_ = (bounds[0] + bounds[-1]) / 2
-        return self
 
     def _check_parameters(self) -> None:
         for name in ("n_components", "n_probes", "lanczos_steps"):

@@ -93,7 +93,8 @@ def load_estimator(
     if missing:
         raise ValueError(
             f"{type(estimator).__name__} is no multi-layer perceptron: it has no "
-            f"{', '.join(missing)}."
+            f"{', '.join(missing)}. Of a pipeline, pass the last step and the rows "
+            "that the others have transformed."
         )
     coefs = estimator.coefs_
     dtype = coefs[0].dtype

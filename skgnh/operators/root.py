@@ -74,6 +74,17 @@ class GaussNewtonRoot(LinearOperator):
         signs = self.probes_of(rows)
         return None if signs is None else signs / self.dtype.type(self.n_roots**0.5)
 
+    @cached_property
+    def _means(self) -> Array | None:
+        """The predicted means of all rows, where the forward passes are kept."""
+        trace = self.linearization.kept
+        return None if trace is None else self.loss.mean(trace.outputs)
+
+    def _mean(self, rows: slice, trace: Any) -> Array:
+        return (
+            self.loss.mean(trace.outputs) if self._means is None else self._means[rows]
+        )
+
     # ---- chunks of rows -------------------------------------------------------------
 
     def chunks(self, n_columns: int) -> Iterator[tuple[slice, Any]]:
@@ -83,7 +94,7 @@ class GaussNewtonRoot(LinearOperator):
 
     def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
         """Return J_S v for k directions (k, P), of shape (n, k, r)."""
-        theta, mean = self.linearization.theta, self.loss.mean(trace.outputs)
+        theta, mean = self.linearization.theta, self._mean(rows, trace)
         moved = self.network.tangent(theta, trace, directions)
         moved = self.loss.root_adjoint(mean, moved)
         omega = self._omega(rows)
@@ -94,7 +105,7 @@ class GaussNewtonRoot(LinearOperator):
 
     def backward(self, rows: slice, trace: Any, u: Array) -> Array:
         """Return J_S^T u for k vectors (n, k, r), of shape (k, P)."""
-        theta, mean = self.linearization.theta, self.loss.mean(trace.outputs)
+        theta, mean = self.linearization.theta, self._mean(rows, trace)
         omega = self._omega(rows)
         if omega is not None:
             u = u @ omega
@@ -108,7 +119,7 @@ class GaussNewtonRoot(LinearOperator):
         if basis is None:
             basis = np.eye(d, dtype=self.dtype)[None]
         basis = np.broadcast_to(basis, (n, self.n_roots, d))
-        seeds = self.loss.root(self.loss.mean(trace.outputs), basis)
+        seeds = self.loss.root(self._mean(rows, trace), basis)
         seeds *= self._sqrt_weights[rows]
         return self.network.carry_back(self.linearization.theta, trace, seeds)
 

@@ -30,7 +30,7 @@ class CG(Preconditioned):
         Only divide by the preconditioner: a scaled gradient step.
     exponent : float, default=0.75
         The preconditioner is ``(diag(H) + damping)^exponent``.
-    n_probes : int, default=8
+    n_probes : int, default=4
         Most output probes for the diagonal, see
         :meth:`skgnh.operators.GaussNewtonHessian.diagonal`.
     random_state : int, RandomState or None, default=0
@@ -60,7 +60,7 @@ class CG(Preconditioned):
         decay: float = 0.95,
         direct: bool = False,
         exponent: float = 0.75,
-        n_probes: int = 8,
+        n_probes: int = 4,
         random_state: Any = 0,
     ):
         super().__init__(max_iter, tol, rtol, decay, direct)
