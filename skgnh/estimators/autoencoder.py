@@ -178,6 +178,8 @@ class GaussNewtonAutoencoder(
         self.verbose = verbose
         self.warm_start = warm_start
 
+    _needs_targets = False
+
     @with_callbacks
     def fit(
         self,
@@ -292,7 +294,8 @@ class GaussNewtonAutoencoder(
         ndarray of shape (n_samples, n_features)
             ``inverse_transform(transform(X))``.
         """
-        return self._predict_mean(X)
+        check_is_fitted(self)
+        return self._predict_mean(self._read(X, None, reset=False)[0])
 
     def score_samples(self, X: Array) -> Array:
         """Return minus the mean squared reconstruction error of each row.
@@ -308,8 +311,8 @@ class GaussNewtonAutoencoder(
             The larger, the more like the training rows.
         """
         check_is_fitted(self)
-        X = self._read(X, None, reset=False)[0]
-        return -np.mean((X - self._predict_mean(X)) ** 2, axis=1)
+        rows = self._read(X, None, reset=False)[0]
+        return -np.mean((rows - self._predict_mean(X)) ** 2, axis=1)
 
     def score(
         self, X: Array, y: Any = None, sample_weight: Array | None = None

@@ -38,6 +38,8 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
     is scored (``_score_outputs``).
     """
 
+    _needs_targets = True
+
     @abstractmethod
     def _hidden_layers(self) -> tuple[list[int], list[str]]:
         """Return widths and activations of the hidden layers."""
@@ -136,7 +138,7 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self.out_activation_ = self._out_activation()
         rows = Rows(X, targets, self._row_weights(X, targets, sample_weight))
         rows.check_domain(self._loss, "y")
-        held_out = self._read_validation(*validation)
+        held_out = self._read_validation(*validation, n_outputs=targets.shape[1])
 
         rng = check_random_state(self.random_state)
         network = self._make_network(X, targets)
@@ -215,11 +217,21 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """Return the weight of each row, or None for equal ones."""
         return None if sample_weight is None else check_sample_weight(sample_weight, X)
 
-    def _read_validation(self, X: Array, y: Array, sample_weight: Array) -> Any:
+    def _read_validation(
+        self, X: Array, y: Array, sample_weight: Array, n_outputs: int
+    ) -> Rows | None:
         """Return the user's validation rows, if there are any."""
         if X is None:
+            if y is not None or sample_weight is not None:
+                raise ValueError("y_val and sample_weight_val need X_val.")
             return None
+        if y is None and self._needs_targets:
+            raise ValueError("X_val needs y_val.")
         X, targets = self._read(X, y, reset=False)
+        if targets.shape[1] != n_outputs:
+            raise ValueError(
+                f"y_val has {targets.shape[1]} outputs, y has {n_outputs}."
+            )
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
         rows = Rows(X, targets, sample_weight)

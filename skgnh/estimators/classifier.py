@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d, compute_sample_weight
@@ -332,6 +333,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             multi_output=True,
             dtype=[np.float64, np.float32],
         )
+        y = y.toarray() if sparse.issparse(y) else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -340,7 +342,14 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
                 "y has several multiclass outputs; only one, or a multilabel "
                 "indicator, is supported."
             )
-        self._multilabel = y.ndim == 2
+        multilabel = y.ndim == 2
+        known = not reset and hasattr(self, "_multilabel")
+        if known and self._multilabel != multilabel:
+            raise ValueError(
+                "y and y_val (or the y of an earlier call) must be of one kind: labels "
+                "or multilabel indicators."
+            )
+        self._multilabel = multilabel
         labels = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
         if not hasattr(self, "classes_"):
             self.classes_ = labels
