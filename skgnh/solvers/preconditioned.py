@@ -184,4 +184,6 @@ class _PastResiduals:
 
     def orthogonalised(self, r: Array) -> Array:
         residuals, directions = self._pairs[:, : self._count]
-        return r - (directions @ r) @ residuals
+        for _ in range(2):  # twice is enough
+            r = r - (directions @ r) @ residuals
+        return r

@@ -1,0 +1,42 @@
+"""scikit-learn's own checks: by default, and with every solver. None may fail."""
+
+import pytest
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skgnh import (
+    GaussNewtonAutoencoder,
+    GaussNewtonMLPClassifier,
+    GaussNewtonMLPRegressor,
+)
+from skgnh.solvers import all_solvers
+
+# The checks compare fits to seven digits. Few iterations keep rounding from growing
+# beyond that, which it does in any training that is not convex.
+FEW = {"max_iter": 10}
+SETTINGS = {
+    # On 15 rows K-FAC's conjugate gradients take far more iterations than there are rows
+    # and lose half of the digits; a penalty and a damping bound the condition.
+    "kfac": {"max_iter": 2, "alpha": 1, "damping": 10},
+}
+
+
+def estimators():
+    yield GaussNewtonMLPClassifier()
+    yield GaussNewtonMLPRegressor()
+    yield GaussNewtonMLPRegressor("poisson", (10,), **FEW)
+    yield GaussNewtonAutoencoder()
+    for name in all_solvers():
+        settings = {"solver": name, **SETTINGS.get(name, FEW)}
+        yield GaussNewtonMLPClassifier((10,), **settings)
+        yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
+        yield GaussNewtonAutoencoder((6, 2), **settings)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(list(estimators()))
+def test_estimators_pass_the_checks(estimator, check):
+    name = getattr(check, "func", check).__name__
+    if name.endswith("on_sparse_data") and not get_tags(estimator).input_tags.sparse:
+        pytest.skip("scikit-learn 1.6 asks for it in spite of the tag")
+    check(estimator)
