@@ -295,7 +295,8 @@ class GaussNewtonAutoencoder(
             ``inverse_transform(transform(X))``.
         """
         check_is_fitted(self)
-        return self._predict_mean(self._read(X, None, reset=False)[0])
+        self._read(X, None, reset=False)
+        return self._predict_mean(X)
 
     def score_samples(self, X: Array) -> Array:
         """Return minus the mean squared reconstruction error of each row.

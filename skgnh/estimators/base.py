@@ -138,6 +138,8 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         self.out_activation_ = self._out_activation()
         rows = Rows(X, targets, self._row_weights(X, targets, sample_weight))
         rows.check_domain(self._loss, "y")
+        if not incremental:
+            self._check_enough(targets, rows.weights)
         held_out = self._read_validation(*validation, n_outputs=targets.shape[1])
 
         rng = check_random_state(self.random_state)
@@ -216,6 +218,9 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
     ) -> Array | None:
         """Return the weight of each row, or None for equal ones."""
         return None if sample_weight is None else check_sample_weight(sample_weight, X)
+
+    def _check_enough(self, targets: Array, weights: Array | None) -> None:
+        """Raise a ValueError if the rows with weight are too few to learn from."""
 
     def _read_validation(
         self, X: Array, y: Array, sample_weight: Array, n_outputs: int

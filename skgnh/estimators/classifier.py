@@ -369,19 +369,21 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         self, X: Array, targets: Array, sample_weight: Array | None
     ) -> Array | None:
         weights = super()._row_weights(X, targets, sample_weight)
-        y = self._decide(targets)
         if self.class_weight is not None:
-            expanded = compute_sample_weight(self.class_weight, y)
+            expanded = compute_sample_weight(self.class_weight, self._decide(targets))
             if not (np.isfinite(expanded) & (expanded >= 0)).all():
                 raise ValueError("class_weight must be finite and not negative.")
             weights = expanded if weights is None else weights * expanded
-        known = weights is None or self._multilabel
-        if not known and len(np.unique(y[weights > 0])) < 2:
+        return weights
+
+    def _check_enough(self, targets: Array, weights: Array | None) -> None:
+        if weights is None or self._multilabel:
+            return
+        if len(np.unique(self._decide(targets[weights > 0]))) < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; the rows of positive weight "
                 "have one class."
             )
-        return weights
 
     def _strata(self, targets: Array) -> Array | None:
         if self.out_activation_ == "softmax":

@@ -28,8 +28,8 @@ class KFAC(Preconditioned):
     ----------
     deflate : int, default=0
         Number of eigenvectors; they are found at the first damping.
-    n_probes : int, default=8
-        Most output probes for the factors.
+    n_probes : int, default=32
+        Most output probes of each row for the factors.
     random_state : int, default=0
         Seed of the probes and of the eigenvectors' start.
     max_iter, tol, rtol, decay, direct
@@ -46,7 +46,7 @@ class KFAC(Preconditioned):
     def __init__(
         self,
         deflate: int = 0,
-        n_probes: int = 8,
+        n_probes: int = 32,
         random_state: int = 0,
         max_iter: int = 50,
         tol: float = 5e-4,
@@ -64,7 +64,7 @@ class KFAC(Preconditioned):
             raise ValueError(f"deflate must lie in [0, P), got {self.deflate}.")
         source = H
         if self.n_probes < H.n_roots:
-            source = H.probe(self.n_probes, self.random_state, shared=True)
+            source = H.probe(self.n_probes, self.random_state)
         factor = KroneckerFactor(source)
         if self.deflate:
             return DeflatedFactor(H, factor, self.deflate, self.random_state)
