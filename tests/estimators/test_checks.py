@@ -14,9 +14,8 @@ from skgnh.solvers import all_solvers
 # The checks compare fits to seven digits. Few iterations keep rounding from growing
 # beyond that, which it does in any training that is not convex.
 FEW = {"max_iter": 10}
-# Conjugate gradients on 15 rows take more iterations than there are rows and lose half
-# of the digits within one ill-conditioned solve; a penalty and a damping bound the
-# condition.
+# Iterations on 15 rows go on after they have found all that there is to find, and lose
+# digits in an ill-conditioned system; a penalty and a damping bound its condition.
 BOUNDED = {"max_iter": 2, "alpha": 1, "damping": 10}
 SETTINGS = {"cg": BOUNDED, "kfac": BOUNDED}
 

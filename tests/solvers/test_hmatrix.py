@@ -81,8 +81,8 @@ def test_iteration_solves_whatever_the_ranks(global_rank):
 def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, order):
     H = make()
     rhs = H @ right_hand_side(H)
-    damping = 1e-5 * H.diagonal().mean()
-    settings = {"max_iter": 5000, "rtol": 1e-6}
+    damping = 1e-2 * H.diagonal().mean()
+    settings = {"max_iter": 5000, "rtol": 1e-3}
     products = []
     for solver in (
         CG(**settings),
@@ -92,9 +92,10 @@ def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, order):
         factor = solver.factor(H)
         x = factor.solve(rhs, damping)
         residual = H @ x + damping * x - rhs
-        assert np.linalg.norm(residual) <= 1.1e-6 * np.linalg.norm(rhs)
+        assert np.linalg.norm(residual) <= 1.1e-3 * np.linalg.norm(rhs)
         products.append(factor.products)
     assert products[2] < products[1] < 0.8 * products[0]
+    assert products[2] < 0.4 * products[0]
 
 
 def test_matrix_of_its_structure_is_solved_at_once():
@@ -181,7 +182,7 @@ def test_approximation_is_kept_while_it_takes_few_iterations():
 
 
 def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
-    solver = HMatrix(**SMALL, max_iter=1000, rtol=1e-8)
+    solver = HMatrix(16, 32, global_rank=16, max_iter=1000, rtol=1e-3)
     H, rhs = base(), right_hand_side(base())
     first = solver.factor(H)
     first.solve(rhs, 1e-2)
@@ -190,7 +191,7 @@ def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
     second = solver.factor(far, previous=first)
     assert second.inner is first.inner  # it only shows when it is used
     second.solve(rhs, 1e-2)
-    assert second.inner.iterations > 1.5 * when_new
+    assert second.inner.iterations > solver.patience * when_new
     third = solver.factor(far, previous=second)
     assert third.inner is not first.inner
     third.solve(rhs, 1e-2)

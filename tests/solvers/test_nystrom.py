@@ -101,15 +101,15 @@ def test_few_iterations_are_left_at_full_rank():
 def test_preconditioner_takes_fewer_iterations_the_higher_its_rank(make):
     H = make()
     rhs = H @ right_hand_side(H)
-    damping = 1e-5 * H.diagonal().mean()
-    solvers = [CG(max_iter=5000, rtol=1e-6)]
-    solvers += [Nystrom(rank, max_iter=5000, rtol=1e-6) for rank in (10, 40)]
+    damping = 1e-2 * H.diagonal().mean()
+    solvers = [CG(max_iter=5000, rtol=1e-3)]
+    solvers += [Nystrom(rank, max_iter=5000, rtol=1e-3) for rank in (10, 40)]
     products = []
     for solver in solvers:
         factor = solver.factor(H)
         x = factor.solve(rhs, damping)
         residual = H @ x + damping * x - rhs
-        assert np.linalg.norm(residual) <= 1.1e-6 * np.linalg.norm(rhs)
+        assert np.linalg.norm(residual) <= 1.1e-3 * np.linalg.norm(rhs)
         products.append(factor.products)
     assert products == sorted(set(products), reverse=True)
     assert products[-1] < 0.5 * products[0]
