@@ -206,7 +206,10 @@ def compress(
         sequence = distance_order(H, n_leaves, order, rng)
     index = leaves(sequence, n_leaves)
     panel, sampled = _far_panel(H, low, diagonal, n_samples or 2 * leaf_size, rng)
-    jitter = 100 * float(np.finfo(dtype).eps) * float(diagonal.mean() or 1.0)
+    # Relative to each index's own scale; one without any gets the least of the whole.
+    eps = float(np.finfo(dtype).eps)
+    least = eps * float(diagonal.mean() or 1.0)
+    jitter = (100 * eps * np.maximum(diagonal, least)).astype(dtype)
 
     here, levels, leaf_of = index, [], np.empty(P, dtype=int)
     leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
@@ -260,13 +263,13 @@ def _far_panel(
     return panel * scale, sampled
 
 
-def _block(H: Any, low: Array, node: Array, jitter: float) -> Array:
+def _block(H: Any, low: Array, node: Array, jitter: Array) -> Array:
     """Return a leaf's block; indices that fill it up are uncoupled."""
     inside = node >= 0
     out = np.eye(len(node), dtype=H.dtype)
     block = H.entries(node[inside], node[inside])
     block = (block + block.T) / 2 - low[node[inside]] @ low[node[inside]].T
-    block.flat[:: len(block) + 1] += jitter
+    block.flat[:: len(block) + 1] += jitter[node[inside]]
     out[np.ix_(inside, inside)] = block
     return out
 

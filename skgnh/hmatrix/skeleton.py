@@ -11,10 +11,11 @@ def select(D: Array, far: Array, rank: int, tol: float) -> Array:
     r"""Choose skeletons of many nodes at once, greedily.
 
     The far field of a node is approximated by conditioning on its skeleton S,
-    :math:`H_{\tau F} \approx D_{:S} D_{SS}^{-1} H_{SF}`. In the metric of
-    :math:`D^{-1}`, where the node's own block is the identity, each step takes the
-    index that captures most of what is left of the far field,
-    :math:`\max_s \|H_{sF}\|^2 / D_{ss}`, both conditioned on the indices taken.
+    :math:`H_{\tau F} \approx D_{:S} D_{SS}^{-1} H_{SF}`. Each step takes the index
+    with most of the far field that is left, :math:`\max_s \|H_{sF}\|`, conditioned on
+    the indices taken, as a pivoted QR factorisation would. (To divide by the index's
+    own conditioned variance looks better for one step, but it clusters the indices, so
+    that the interpolation grows and rounding costs what is positive definite.)
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def select(D: Array, far: Array, rank: int, tol: float) -> Array:
         Most indices for a node.
     tol : float
         Stop once, in every node, the far field left is below `tol` times the whole, in
-        the Frobenius norm relative to the diagonal.
+        the Frobenius norm.
 
     Returns
     -------
@@ -37,15 +38,15 @@ def select(D: Array, far: Array, rank: int, tol: float) -> Array:
     nodes = np.arange(len(D))
     scale = np.maximum(np.einsum("kii->ki", D).copy(), np.finfo(D.dtype).tiny)
     floor = 100 * np.finfo(D.dtype).eps * scale
-    whole = np.sum(np.einsum("kii->ki", far) / scale, axis=1)
+    whole = np.sum(np.einsum("kii->ki", far), axis=1)
     free = np.ones(scale.shape, dtype=bool)
     chosen = []
     for _ in range(rank):
         left = np.maximum(np.einsum("kii->ki", far), 0)
-        if chosen and np.all(np.sum(left / scale, axis=1) <= tol**2 * whole):
+        if chosen and np.all(np.sum(left, axis=1) <= tol**2 * whole):
             break
         own = np.einsum("kii->ki", D)
-        gain = left / np.maximum(own, floor)
+        gain = left.copy()
         # An index that the others determine adds nothing, whatever rounding says.
         gain[own <= floor] = -1
         gain[~free] = -2

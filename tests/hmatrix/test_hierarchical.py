@@ -418,7 +418,7 @@ def test_dead_rows_stay_zero_but_for_rounding(order):
 def test_scaled_rows_are_compressed_as_the_rows_are(decades):
     array = scaled(kernel("exponential", points(70, 1)), decades)
     A = made(array, rank=4, leaf_size=8, n_samples=70)
-    assert relative_error(A, array) < 1e-4
+    assert relative_error(A, array) < 1e-3
 
 
 # ---- memory and precision ------------------------------------------------------------
