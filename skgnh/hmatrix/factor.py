@@ -22,16 +22,16 @@ class HierarchicalFactor:
 
     and N is the next level's matrix in other coordinates: its blocks are
     :math:`R (C' ) R^T` with the identity on the diagonal, its interpolation
-    :math:`R U'`. Nothing small is divided by, so that the factors stay accurate for
-    every damping; a block that rounding leaves indefinite is shifted by the size of
-    that rounding, which in N is eps times the condition number.
+    :math:`R U'`. A block that rounding leaves indefinite is shifted by the size of that
+    rounding, which in N is eps times the condition number: where H is singular,
+    solutions lose digits as the damping falls.
 
     Costs O(P (m^2 + r^2)) once, O(P (m + r)) for each right-hand side.
     """
 
     def __init__(self, matrix: Any, damping: float):
         if not damping > 0:
-            raise ValueError(f"damping must be positive, got {damping}.")
+            raise np.linalg.LinAlgError(f"damping must be positive, got {damping}.")
         self._matrix = matrix
         self._levels = []
         D = _shift(matrix.levels[0].D if matrix.levels else matrix.top, damping)

@@ -188,6 +188,11 @@ def compress(
     """
     leaf_size = 2 * rank if leaf_size is None else leaf_size
     _check(H, rank, leaf_size, order)
+    if global_rank < 0 or (n_samples is not None and n_samples < 1):
+        raise ValueError(
+            f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
+            f"{n_samples}."
+        )
     P, dtype = H.shape[0], H.dtype
     rng = np.random.default_rng(random_state)
     diagonal = H.diagonal()

@@ -187,6 +187,8 @@ class GaussNewtonHessian(LinearOperator):
             The block: O(n d k m) after one backward pass of d columns.
         """
         rows, columns = np.asarray(rows), np.asarray(columns)
+        for index in (rows, columns):
+            self.root.locate(index)
         require(
             len(rows) * len(columns) * self.dtype.itemsize,
             f"A block of {len(rows)} x {len(columns)} entries",

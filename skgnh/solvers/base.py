@@ -35,7 +35,7 @@ class Factor(ABC):
 
     @property
     def products(self) -> int:
-        """Products with H spent so far."""
+        """Products with H that its solves have spent so far."""
         return 0
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.linalg import LinAlgError
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from skgnh.solvers.base import Factor
 from skgnh.solvers.preconditioned import Preconditioned
@@ -19,7 +20,8 @@ class KFAC(Preconditioned):
 
     with layer inputs :math:`a_l` and carried-back roots :math:`B_l`, whose weights both
     factors share. Both are decomposed once, O(sum of the cubes of the widths), so that
-    ``H_l + ridge + damping`` is solved exactly for every damping, O(P width).
+    the damped blocks are solved for every damping, O(P width), with the layer's mean
+    ridge.
 
     With `deflate` > 0 the eigenvectors of the matrix scaled by this approximation that
     lie farthest from 1 are treated exactly too, at some three products each.
@@ -139,9 +141,11 @@ class DeflatedFactor(Factor):
         if self._vectors is None:
             start = np.random.default_rng(self._seed).standard_normal(self._H.shape[0])
             which = "BE" if self._k > 1 else "LM"  # both ends are two at least
-            _, V = eigsh(
-                self._scaled(damping), self._k, which=which, tol=1e-2, v0=start
-            )
+            scaled = self._scaled(damping)
+            try:
+                _, V = eigsh(scaled, self._k, which=which, tol=1e-2, v0=start)
+            except ArpackNoConvergence as error:
+                raise LinAlgError(f"K-FAC could not be deflated: {error}") from error
             self._vectors = V.astype(self._H.dtype)
             self._values = {}
         if damping not in self._values:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.linalg import LinAlgError
 
 from skgnh.hmatrix.low_rank import nystrom
 from skgnh.solvers.base import Factor
@@ -75,6 +76,8 @@ class LowRankFactor(Factor):
         damping, columns = self._U.dtype.type(damping), rhs.reshape(len(rhs), -1)
         inside = self._U.T @ columns
         rest = self._tail + damping
+        if not rest > 0:
+            raise LinAlgError("A low-rank approximation needs a positive damping.")
         scale = rest / (self._values + damping) - 1
         x = (columns + self._U @ (scale[:, None] * inside)) / rest
         return x.reshape(rhs.shape)
