@@ -204,9 +204,10 @@ def test_interrupt_with_early_stopping_leaves_the_best_weights(monkeypatch):
     assert_same_model(estimator, whole)
 
 
-def test_fit_goes_on_after_an_interrupt(monkeypatch):
+@pytest.mark.parametrize("done", [0, 3])
+def test_fit_goes_on_after_an_interrupt(monkeypatch, done):
     estimator, X, y = task("multiclass", warm_start=True, max_iter=5)
-    interrupt_after(monkeypatch, 3)
+    interrupt_after(monkeypatch, done)
     with pytest.warns(UserWarning, match="interrupted"):
         estimator.fit(X, y)
     monkeypatch.undo()
