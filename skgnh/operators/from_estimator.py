@@ -175,6 +175,10 @@ def check_sample_weight(sample_weight: Array, X: Array) -> Array:
         )
     if (weights < 0).any():
         raise ValueError("sample_weight must not be negative.")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise ValueError("The sum of sample_weight overflows: scale the weights.")
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: nothing to fit.")
     return weights

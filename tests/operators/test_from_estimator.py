@@ -12,6 +12,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skgnh.losses import LOSSES
 from skgnh.operators import GaussNewtonHessian, load_estimator
+from skgnh.operators.from_estimator import check_sample_weight
 
 
 @pytest.fixture(params=KINDS)
@@ -187,3 +188,8 @@ def test_weights_that_make_no_sense_are_refused(weights, message):
     fit = fitted("regression")
     with pytest.raises(ValueError, match=message):
         load_estimator(fit.estimator, fit.X, None, weights)
+
+
+def test_weights_whose_sum_overflows_are_named():
+    with pytest.raises(ValueError, match="sum of sample_weight overflows"):
+        check_sample_weight(np.full(3, 1e308), np.zeros((3, 1)))
