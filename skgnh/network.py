@@ -79,6 +79,11 @@ def append_one(X: Array) -> Array:
     return xp.concat([X, xp.ones_like(X[:, :1])], axis=1)
 
 
+def densified(a: Array) -> Array:
+    """Return a sparse array as a dense one, a dense one as it is."""
+    return a.toarray() if sparse.issparse(a) else a
+
+
 class Trace(NamedTuple):
     """What one forward pass over n rows leaves for the derivatives."""
 

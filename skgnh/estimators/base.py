@@ -41,10 +41,6 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
     _needs_targets = True
 
     @abstractmethod
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
-        """Return widths and activations of the hidden layers."""
-
-    @abstractmethod
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         """Validate and return X and the (n, d) targets."""
 
@@ -242,6 +238,11 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
         rows = Rows(X, targets, sample_weight)
         rows.check_domain(self._loss, "y_val")
         return rows
+
+    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+        """Return widths and activations of the hidden layers."""
+        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        return widths, [self.activation] * len(widths)
 
     def _make_network(self, X: Array, targets: Array) -> MLP:
         widths, activations = self._hidden_layers()

@@ -3,15 +3,15 @@
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.network import densified
 from skgnh.operators.from_estimator import encode_labels
 
 Array = Any
@@ -319,10 +319,6 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         decided = (p > 0.5).astype(int)
         return self.classes_[decided[:, 0]] if p.shape[1] == 1 else decided
 
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
-        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
-        return widths, [self.activation] * len(widths)
-
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(
             self,
@@ -333,7 +329,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             multi_output=True,
             dtype=[np.float64, np.float32],
         )
-        y = y.toarray() if sparse.issparse(y) else y
+        y = densified(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)

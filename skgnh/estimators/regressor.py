@@ -3,14 +3,14 @@
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
-from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.network import densified
 
 Array = Any
 
@@ -251,10 +251,6 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         mean = self._predict_mean(X)
         return mean[:, 0] if self.n_outputs_ == 1 else mean
 
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
-        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
-        return widths, [self.activation] * len(widths)
-
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(
             self,
@@ -266,7 +262,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
             y_numeric=True,
             dtype=[np.float64, np.float32],
         )
-        y = y.toarray() if sparse.issparse(y) else y
+        y = densified(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)

@@ -4,13 +4,12 @@ from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from sklearn.preprocessing import label_binarize
 from sklearn.utils import check_array, check_consistent_length, compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.losses import LOSSES
-from skgnh.network import MLP, append_one
+from skgnh.network import MLP, append_one, densified
 
 Array = Any
 
@@ -123,7 +122,7 @@ def load_estimator(
 def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) -> Array:
     """Return checked targets of shape (n, d)."""
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
-    y = y.toarray() if sparse.issparse(y) else y
+    y = densified(y)
     if not hasattr(estimator, "classes_"):
         targets = y.reshape(len(y), -1).astype(dtype)
     elif y.ndim == 2 and y.shape[1] > 1:

@@ -12,6 +12,7 @@ from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk
+from skgnh.network import densified
 
 Array = Any
 
@@ -164,7 +165,7 @@ class GaussNewtonRoot(LinearOperator):
             out = np.empty((n, self.n_roots, self.shape[1]), self.dtype)
             layers = self.network.unpack(out)
             for depth, B in self._carried(rows, trace):
-                a = _dense(trace.inputs[depth])
+                a = densified(trace.inputs[depth])
                 np.multiply(B[..., None], a[:, None, None, :], out=layers[depth])
             yield out.reshape(n * self.n_roots, -1)
 
@@ -220,7 +221,7 @@ class GaussNewtonRoot(LinearOperator):
         out = np.empty((n, r, len(index)), self.dtype)
         for layer in np.unique(depth):
             here = depth == layer
-            a = _dense(inputs[layer][:, nu[here]])
+            a = densified(inputs[layer][:, nu[here]])
             out[:, :, here] = a[:, None, :] * back[layer][:, :, mu[here]]
         return out.reshape(n * r, -1)
 
@@ -286,7 +287,7 @@ class GaussNewtonRoot(LinearOperator):
             outer = B @ B.T
             biases += outer
             outer = outer.reshape(n, r, n, r)
-            outer *= _dense(a @ a.T)[:, None, :, None]
+            outer *= densified(a @ a.T)[:, None, :, None]
             weights += outer.reshape(rows, rows)
         return weights, biases
 
@@ -298,7 +299,3 @@ def _join(parts: Any) -> Array:
     if sparse.issparse(parts[0]):
         return sparse.vstack(parts, "csr")
     return np.concatenate(parts)
-
-
-def _dense(a: Array) -> Array:
-    return a.toarray() if sparse.issparse(a) else a

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from skgnh.memory import require, rows_per_chunk
+from skgnh.network import densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian, generator
 
 Array = Any
@@ -80,7 +81,7 @@ class EntrySampler:
         )
         chunks = [(inputs, back) for _, inputs, back in self._root.factors()]
         self._inputs = [
-            np.concatenate([_dense(inputs[depth]) for inputs, _ in chunks])
+            np.concatenate([densified(inputs[depth]) for inputs, _ in chunks])
             for depth in range(len(widths))
         ]
         self._back = [
@@ -208,7 +209,3 @@ def _draw(importance: Array, t: int, rng: Any) -> tuple[Array, Array, Array]:
     drawn = np.searchsorted(total, rng.uniform(0, total[-1], t), side="right")
     drawn, counts = np.unique(np.minimum(drawn, len(total) - 1), return_counts=True)
     return drawn, counts, importance[drawn] / total[-1]
-
-
-def _dense(a: Array) -> Array:
-    return a.toarray() if hasattr(a, "toarray") else a

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from skgnh.memory import fits
+from skgnh.network import densified
 
 Array = Any
 
@@ -41,7 +42,7 @@ class PairTables:
         self._outputs = np.empty((widths[-1], n), root.dtype)
         for rows, inputs, back in root.make_factors():
             for kept, a in zip(self._inputs, inputs, strict=True):
-                kept[:, rows] = (a.toarray() if hasattr(a, "toarray") else a).T
+                kept[:, rows] = densified(a).T
             # The root of the outputs is diagonal.
             scale = np.einsum("ikk->ik", back[last])
             self._outputs[:, rows] = (scale**2).T
