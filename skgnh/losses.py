@@ -5,7 +5,7 @@ link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` a
 Hessian ``Q(mean)`` does not depend on y. That of labels (``is_log_likelihood``) is
 in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the
 root S, ``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every
-function costs O(n d), or O(n k d). A loss whose Q is diagonal has a `curvature`.
+function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagonal.
 """
 
 from typing import Any
@@ -34,6 +34,7 @@ class HalfSquaredError:
 
     output_activation = "identity"
     domain = "finite real targets"
+    has_diagonal_root = True
     is_log_likelihood = False
 
     def mean(self, z: Array) -> Array:
@@ -61,10 +62,6 @@ class HalfSquaredError:
         """Return S^T u."""
         return u / mean.shape[1] ** 0.5
 
-    def curvature(self, mean: Array) -> Array:
-        """Return the diagonal of Q, of shape (n, d)."""
-        return array_namespace(mean).ones_like(mean) / mean.shape[1]
-
     def accepts(self, y: Array) -> bool:
         """Say whether all targets lie in the domain."""
         return True
@@ -72,6 +69,8 @@ class HalfSquaredError:
 
 class _DiagonalRoot:
     """A loss whose outputs are independent: ``S = diag(scale(mean))``."""
+
+    has_diagonal_root = True
 
     def gradient(self, mean: Array, y: Array) -> Array:
         """Return the derivative in z, of shape (n, d)."""
@@ -82,10 +81,6 @@ class _DiagonalRoot:
         return self.scale(mean)[:, None, :] * x
 
     root_adjoint = root
-
-    def curvature(self, mean: Array) -> Array:
-        """Return the diagonal of Q, of shape (n, d)."""
-        return self.scale(mean) ** 2
 
 
 class HalfPoissonDeviance(_DiagonalRoot):
@@ -166,6 +161,7 @@ class SoftmaxCrossEntropy:
 
     output_activation = "softmax"
     domain = "rows of probabilities"
+    has_diagonal_root = False
     is_log_likelihood = True
 
     def mean(self, z: Array) -> Array:

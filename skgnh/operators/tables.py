@@ -20,8 +20,8 @@ class PairTables:
               H_{(\mu\nu),(\mu'\nu')} = \sum_i a_i[\nu]\, T_{\mu\mu'}[i]\, a_i[\nu']
 
     so that an entry costs O(n) whatever the number r of roots (Fairbank and Alonso,
-    2012). Between output neurons T is the loss's curvature, which is diagonal for every
-    loss that has a `curvature`; between hidden and output neurons it is B itself.
+    2012). Between output neurons T is the loss's curvature, which is diagonal where
+    the loss has a diagonal root; between hidden and output neurons it is B itself.
 
     Made by r backward passes; O(n w (w + d)) numbers for w hidden neurons.
     """
@@ -61,7 +61,7 @@ class PairTables:
         *hidden, d = root.network.layer_units[1:]
         numbers = sum(hidden) * (sum(hidden) + d) + d + sum(root.network.layer_units)
         size = root.linearization.n_rows * numbers * root.dtype.itemsize
-        return hasattr(root.loss, "curvature") and fits(2 * size)
+        return root.loss.has_diagonal_root and fits(2 * size)
 
     def block(self, rows: Array, columns: Array) -> Array:
         """Return the block of the data's part: O(n |columns| (neurons + |rows|))."""
