@@ -140,14 +140,33 @@ class GaussNewtonRoot(LinearOperator):
     @cached_property
     def _kept(self) -> tuple[list, list] | None:
         """The two lists over all rows, if they fit: entries ask for them often."""
-        width = sum(self.network.layer_units[1:])
-        if not fits(4 * self.shape[0] * width * self.dtype.itemsize):
-            return None
-        chunks = [(inputs, back) for _, inputs, back in self.make_factors()]
-        return (
-            [_join(parts) for parts in zip(*(a for a, _ in chunks), strict=True)],
-            [_join(parts) for parts in zip(*(B for _, B in chunks), strict=True)],
-        )
+        shapes, n = self.network.shapes, self.linearization.n_rows
+        numbers = sum(fan + 2 * self.n_roots * width for width, fan in shapes)
+        return self._gathered() if fits(n * numbers * self.dtype.itemsize) else None
+
+    def lists(self) -> tuple[list, list]:
+        """Return the a_l and B_l of all rows: those that are kept, or made anew.
+
+        They lie neuron by neuron, so that the rows of a column of J_S are contiguous:
+        in C order are ``B_l.T`` and, unless a_l is sparse, ``a_l.T``.
+        """
+        return self._kept or self._gathered()
+
+    def _gathered(self) -> tuple[list, list]:
+        n, r, dtype = self.linearization.n_rows, self.n_roots, self.dtype
+        inputs = []
+        back = [np.empty((width, r, n), dtype).T for width, _ in self.network.shapes]
+        for rows, a, B in self.make_factors():
+            inputs = inputs or [
+                [] if sparse.issparse(x) else np.empty((x.shape[1], n), dtype).T
+                for x in a
+            ]
+            for kept, x in zip(inputs + back, a + B, strict=True):
+                if sparse.issparse(x):
+                    kept.append(x)
+                else:
+                    kept[rows] = x
+        return [_join(x) if isinstance(x, list) else x for x in inputs], back
 
     def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
         """Yield what :meth:`factors` does, made anew and not kept."""

@@ -7,6 +7,7 @@ from sklearn.utils import gen_batches
 
 from skgnh.memory import require, rows_per_chunk
 from skgnh.network import densified
+from skgnh.operators import blocks
 from skgnh.operators.gauss_newton import GaussNewtonHessian, generator
 
 Array = Any
@@ -79,15 +80,8 @@ class EntrySampler:
             f"An entry sampler of {n} rows and {r} outputs",
             "Sample rows first, by GaussNewtonHessian.sample",
         )
-        chunks = [(inputs, back) for _, inputs, back in self._root.factors()]
-        self._inputs = [
-            np.concatenate([densified(inputs[depth]) for inputs, _ in chunks])
-            for depth in range(len(widths))
-        ]
-        self._back = [
-            np.concatenate([back[depth] for _, back in chunks])
-            for depth in range(len(widths))
-        ]
+        inputs, self._back = self._root.lists()
+        self._inputs = [densified(a) for a in inputs]
         # Squared norms of columns, as contiguous rows: they only steer the draws, so
         # that single precision will do.
         self._input_squares = [
@@ -135,12 +129,10 @@ class EntrySampler:
         t = self.n_draws(epsilon)
         importance = np.sqrt(self._norms(rows) * self._norms(columns))
         drawn, counts, p = _draw(importance, t, generator(random_state))
-        scale = np.repeat(counts / (t * p), self.hessian.n_roots)[:, None]
-        inputs = [a[drawn] for a in self._inputs]
-        back = [B[drawn] for B in self._back]
-        left = self._root.chunk_columns(inputs, back, rows)
-        right = self._root.chunk_columns(inputs, back, columns)
-        block = left.T @ (right * scale.astype(right.dtype))
+        scale = np.sqrt(counts / (t * p)).astype(self.hessian.dtype)
+        inputs = [a.T[:, drawn].T for a in self._inputs]
+        back = [(B.T[..., drawn] * scale).T for B in self._back]
+        block = blocks.block(inputs, back, *blocks.sides(self._root, rows, columns))
         same = rows[:, None] == columns[None, :]
         return block + np.where(same, self.hessian.ridge[columns], 0)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from skgnh.memory import fits
 from skgnh.network import densified
+from skgnh.operators.blocks import Part, assemble, by_neurons
 
 Array = Any
 
@@ -63,24 +64,34 @@ class PairTables:
         size = root.linearization.n_rows * numbers * root.dtype.itemsize
         return root.loss.has_diagonal_root and fits(2 * size)
 
-    def block(self, rows: Array, columns: Array) -> Array:
-        """Return the block of the data's part: O(n |columns| (neurons + |rows|))."""
-        out = np.zeros((len(rows), len(columns)), self._root.dtype)
-        left, right = self._root.locate(rows), self._root.locate(columns)
-        for j in np.unique(right[0]):
-            at = np.flatnonzero(right[0] == j)
-            mu_j, a_j = right[1][at], self._inputs[j][right[2][at]]
-            for i, mu in sorted(
-                {*zip(left[0].tolist(), left[1].tolist(), strict=True)}
-            ):
-                here = np.flatnonzero((left[0] == i) & (left[1] == mu))
-                a_i = self._inputs[i][left[2][here]]
-                if i == j == self._last:
-                    same = mu_j == mu
-                    scaled = a_j[same] * self._outputs[mu]
-                    out[np.ix_(here, at[same])] = a_i @ scaled.T
-                elif i <= j:
-                    out[np.ix_(here, at)] = a_i @ (self._tables[i, j][mu, mu_j] * a_j).T
-                else:
-                    out[np.ix_(here, at)] = a_i @ (self._tables[j, i][mu_j, mu] * a_j).T
+    def block(self, left: list[Part], right: list[Part]) -> Array:
+        """Return the block of the data's part.
+
+        O(n |rows| |columns|) in products, and n times the neurons of one side for each
+        index of the other.
+        """
+        return assemble(left, right, self._block, self._root.dtype)
+
+    def _block(self, x: Part, y: Part) -> Array:
+        if x.layer == y.layer == self._last:
+            return self._diagonal(x, y)
+        inputs = [a.T for a in self._inputs]
+        if len(x.neurons) * len(y.at) <= len(y.neurons) * len(x.at):
+            return by_neurons(inputs, x, y, self._pairs)
+        return by_neurons(inputs, y, x, self._pairs).T
+
+    def _pairs(self, i: int, mu: int, j: int, neurons: Array) -> Array:
+        if i <= j:
+            return self._tables[i, j][mu, neurons]
+        return self._tables[j, i][neurons, mu]
+
+    def _diagonal(self, x: Part, y: Part) -> Array:
+        """Return a block of output neurons, each coupled with itself alone."""
+        out = np.zeros((len(x.at), len(y.at)), self._root.dtype)
+        for mu in np.intersect1d(x.neurons, y.neurons):
+            here, there = (
+                np.flatnonzero(part.neurons[part.which] == mu) for part in (x, y)
+            )
+            scaled = self._inputs[-1][y.nu[there]] * self._outputs[mu]
+            out[np.ix_(here, there)] = self._inputs[-1][x.nu[here]] @ scaled.T
         return out

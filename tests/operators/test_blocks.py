@@ -1,0 +1,134 @@
+"""Both ways to a block, and the lists that they read, against the oracle."""
+
+import numpy as np
+import pytest
+from cases import Case, assert_close
+from scipy import sparse
+from sklearn import config_context
+
+from skgnh.operators import EntrySampler, blocks
+from skgnh.operators.tables import PairTables
+
+CASES = [
+    Case("tanh", 2, "softmax", weighted=True, n=40),
+    Case("relu", 0, "squared", n=40),
+    Case("logistic", 3, "binary", n=40),
+]
+# Of one neuron, of the last layer, of all neurons, and some of them twice.
+INDICES = {
+    "neuron": lambda P: np.arange(4),
+    "backwards": lambda P: np.arange(7, 3, -1),
+    "last": lambda P: np.arange(P - 3, P),
+    "all": lambda P: np.random.default_rng(0).permutation(P),
+    "repeated": lambda P: np.random.default_rng(1).integers(0, P, 20),
+}
+
+
+def neuronwise(inputs, back, x, y):
+    def pairs(i, mu, j, neurons):
+        return np.einsum("irq,ir->qi", back[j][:, :, neurons], back[i][:, :, mu])
+
+    return blocks.by_neurons(inputs, x, y, pairs)
+
+
+WAYS = {
+    "columns": blocks.by_columns,
+    "neurons": neuronwise,
+    "neurons of the right": lambda a, B, x, y: neuronwise(a, B, y, x).T,
+}
+
+
+def located(root, first, second):
+    pair = (INDICES[name](root.shape[1]) for name in (first, second))
+    return blocks.sides(root, *pair)
+
+
+def expected(case, first, second):
+    J = case.root()
+    return J[:, INDICES[first](J.shape[1])].T @ J[:, INDICES[second](J.shape[1])]
+
+
+@pytest.mark.parametrize("convert", [None, sparse.csr_array])
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("second", INDICES)
+@pytest.mark.parametrize("first", INDICES)
+def test_every_way_to_a_block_equals_the_oracle(first, second, case, convert):
+    root = case.operator(convert=convert).root
+    sides, lists = located(root, first, second), root.lists()
+    answer = expected(case, first, second)
+    for way in WAYS.values():
+        made = [[way(*lists, x, y) for y in sides[1]] for x in sides[0]]
+        for row, x in zip(made, sides[0], strict=True):
+            for part, y in zip(row, sides[1], strict=True):
+                assert_close(part, answer[np.ix_(x.at, y.at)], rtol=1e-9)
+    assert_close(blocks.block(*lists, *sides), answer)
+
+
+def test_columns_of_an_index_with_itself_are_made_once():
+    root = CASES[0].operator().root
+    left, right = located(root, "all", "all")
+    assert right is left
+    left, right = located(root, "all", "repeated")
+    assert right is not left
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "way"),
+    [
+        ("neuron", "neuron", "by_neurons"),
+        ("neuron", "backwards", "by_neurons"),
+        ("spread", "spread", "by_columns"),
+    ],
+)
+def test_block_is_made_the_cheaper_way(first, second, way, monkeypatch):
+    case = Case("tanh", 1, "softmax", n=40)
+    root, taken = case.operator().root, []
+    index = {"neuron": [0, 1, 2] * 9, "backwards": [6, 5] * 9, "spread": [0, 4, 8, 12]}
+    sides = blocks.sides(root, np.array(index[first]), np.array(index[second]))
+    for name in ("by_neurons", "by_columns"):
+        made = getattr(blocks, name)
+
+        def record(*args, name=name, made=made):
+            taken.append(name)
+            return made(*args)
+
+        monkeypatch.setattr(blocks, name, record)
+    blocks.block(*root.lists(), *sides)
+    assert taken == [way]
+
+
+@pytest.mark.parametrize("working_memory", [1024, 0.02])
+def test_lists_lie_neuron_by_neuron_whether_they_are_kept_or_not(working_memory):
+    root = CASES[0].operator().root
+    with config_context(working_memory=working_memory):
+        inputs, back = root.lists()
+        again = root.lists()
+        made = list(root.make_factors())
+    assert (again[1][0] is back[0]) == (working_memory == 1024)
+    for a, B in zip(inputs, back, strict=True):
+        assert a.T.flags.c_contiguous
+        assert B.T.flags.c_contiguous
+    for rows, *chunk in made:
+        for kept, x in zip(inputs + back, chunk[0] + chunk[1], strict=True):
+            np.testing.assert_array_equal(kept[rows], x)
+
+
+def test_sampler_reads_the_lists_of_the_operator():
+    H = CASES[0].operator()
+    sampler = EntrySampler(H)
+    H.entries(np.arange(3), np.arange(3))
+    inputs, back = H.root.lists()
+    for own, kept in zip(sampler._inputs + sampler._back, inputs + back, strict=True):
+        assert np.shares_memory(own, kept)
+
+
+@pytest.mark.parametrize("convert", [None, sparse.csr_array])
+@pytest.mark.parametrize("n_hidden", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["squared", "multilabel"])
+@pytest.mark.parametrize("second", INDICES)
+@pytest.mark.parametrize("first", INDICES)
+def test_tables_give_the_block_of_the_oracle(first, second, kind, n_hidden, convert):
+    case = Case("tanh", n_hidden, kind, weighted=True, n=20)
+    root = case.operator(convert=convert).root
+    found = PairTables(root).block(*located(root, first, second))
+    assert_close(found, expected(case, first, second))
