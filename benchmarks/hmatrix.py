@@ -1,7 +1,7 @@
 """Hierarchical matrices of Gauss-Newton Hessians, measured.
 
 Part a: errors at equal storage; b: iterations; c: eigenvalues; d: scaling in P; e: the
-entry sampler; f: kernel matrices. See the README beside this file.
+entry sampler; f: kernel matrices; g: definiteness. See the README beside this file.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from hmatrix_scaling import (
     scaling,
     slopes,
 )
+from hmatrix_spd import definiteness
 from sklearn import config_context
 
 import skgnh
@@ -47,6 +48,7 @@ FULL = {
     "pairs": 2000,
     "draws": 200,
     "points": 20_000,
+    "random_networks": 2000,
 }
 QUICK = {
     "rows": 200,
@@ -59,6 +61,7 @@ QUICK = {
     "pairs": 100,
     "draws": 30,
     "points": 2000,
+    "random_networks": 100,
 }
 
 
@@ -96,7 +99,7 @@ def show(part, rows, args):
 
 
 def run_others(args, parts, save):
-    """Parts d, e and f."""
+    """Parts d, e, f and g."""
     jobs = {
         "d": {"d": scaling, "d large": large},
         "e": {
@@ -105,6 +108,7 @@ def run_others(args, parts, save):
             "e block": block_times,
         },
         "f": {"f": kernels},
+        "g": {"g": definiteness},
     }
     for part in filter(args.parts.__contains__, jobs):
         for name, job in jobs[part].items():
@@ -133,7 +137,7 @@ def environment():
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--parts", type=_names, default=tuple("abcdef"), help="such as a,b,d")
+    add("--parts", type=_names, default=tuple("abcdefg"), help="such as a,b,d")
     add("--data", type=Path, help="MNIST as .npz of X_train, y_train; else OpenML")
     add("--quick", action="store_true", help=f"a smoke run: {QUICK}")
     add("--json", type=Path, help="write settings and all rows here")
@@ -181,6 +185,7 @@ def parse(argv=None):
     add("--tol", type=float, default=1e-3)
     add("--kernel-damping", type=float, default=1e-1)
     add("--kernel-orders", type=_names, default=("natural", "angle", "kernel"))
+    parser.add_argument("--random-networks", type=int, help="of part g")
     args = parser.parse_args(argv)
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
@@ -193,7 +198,7 @@ def parse(argv=None):
             network_of(name)
     except ValueError:
         parser.error(f"{name!r} is no network such as 784-16-784")
-    unknown = set(args.parts) - set("abcdef") | set(args.states) - set(STATES)
+    unknown = set(args.parts) - set("abcdefg") | set(args.states) - set(STATES)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return args

@@ -1,5 +1,6 @@
 """Factorisation of a hierarchical matrix for one damping."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ class HierarchicalFactor:
     """
 
     def __init__(self, matrix: Any, damping: float):
-        if not damping > 0:
-            raise np.linalg.LinAlgError(f"damping must be positive, got {damping}.")
+        if not (isinstance(damping, Real) and 0 < damping < np.inf):
+            raise np.linalg.LinAlgError(
+                f"damping must be positive and finite, got {damping}."
+            )
         self._matrix = matrix
         self._levels = []
         D = _shift(matrix.levels[0].D if matrix.levels else matrix.top, damping)
@@ -83,7 +86,19 @@ class HierarchicalFactor:
         return self._matrix.scatter(x)
 
     def solve(self, rhs: Array) -> Array:
-        """Return ``(H + damping I)^-1 rhs`` for rhs of shape (P,) or (P, k)."""
+        """Return ``(H + damping I)^-1 rhs`` for rhs of shape (P,) or (P, k).
+
+        Raises
+        ------
+        ValueError
+            If rhs is of another shape or not real.
+        """
+        rhs, P = np.asarray(rhs), self._matrix.shape[0]
+        if rhs.ndim not in (1, 2) or len(rhs) != P or rhs.dtype.kind not in "fiub":
+            raise ValueError(
+                f"rhs must be real, of shape ({P},) or ({P}, k), got {rhs.dtype} of "
+                f"shape {rhs.shape}."
+            )
         columns = np.asarray(rhs, dtype=self._matrix.dtype).reshape(len(rhs), -1)
         x = self._solve(columns)
         if self._low is not None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -168,8 +169,9 @@ def compress(
     Raises
     ------
     ValueError
-        If the operator lacks a method or a parameter is off; its subclass LinAlgError
-        if H is not finite or its diagonal negative.
+        If the operator lacks a method, a parameter is off, or H is not symmetric where
+        it is looked at; its subclass LinAlgError if H is not finite or its diagonal
+        negative.
 
     Examples
     --------
@@ -186,13 +188,9 @@ def compress(
     >>> bool(np.linalg.norm(A @ x + 1e-3 * x - v) < 1e-8)
     True
     """
+    _check_parameters(rank, leaf_size, tol, global_rank, n_samples, order)
+    _check(H)
     leaf_size = 2 * rank if leaf_size is None else leaf_size
-    _check(H, rank, leaf_size, order)
-    if global_rank < 0 or (n_samples is not None and n_samples < 1):
-        raise ValueError(
-            f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
-            f"{n_samples}."
-        )
     P, dtype = H.shape[0], H.dtype
     rng = np.random.default_rng(random_state)
     diagonal = H.diagonal()
@@ -201,7 +199,7 @@ def compress(
     low = nystrom(H, min(global_rank, P), rng)
     if leaf_size >= P:
         index = np.arange(P)[None]
-        top = H.entries(index[0], index[0]) - low @ low.T
+        top = _symmetric(H.entries(index[0], index[0])) - low @ low.T
         return HierarchicalMatrix(index, [], top[None], low)
 
     n_leaves = 2 ** int(np.ceil(np.log2(P / leaf_size)))
@@ -235,21 +233,62 @@ def compress(
         D = _couple(H, low, here, inner)
 
 
-def _check(H: Any, rank: int, leaf_size: int, order: str) -> None:
-    missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
-    if missing:
-        raise ValueError(
-            f"{type(H).__name__} has no {' and no '.join(missing)}: a hierarchical "
-            "matrix is built from entries."
-        )
-    if H.shape[0] != H.shape[1]:
-        raise ValueError(f"H must be square, got shape {H.shape}.")
+def _check_parameters(
+    rank: int,
+    leaf_size: int | None,
+    tol: float,
+    global_rank: int,
+    n_samples: int | None,
+    order: str,
+) -> None:
+    sizes = {
+        "rank": rank,
+        "leaf_size": leaf_size,
+        "global_rank": global_rank,
+        "n_samples": n_samples,
+    }
+    for name, size in sizes.items():
+        optional = size is None and name in ("leaf_size", "n_samples")
+        if not (isinstance(size, Integral) or optional):
+            raise ValueError(f"{name} must be an integer, got {size!r}.")
+    leaf_size = 2 * rank if leaf_size is None else leaf_size
     if rank < 1 or leaf_size < rank:
         raise ValueError(
             f"1 <= rank <= leaf_size is needed, got {rank} and {leaf_size}."
         )
+    if global_rank < 0 or (n_samples is not None and n_samples < 1):
+        raise ValueError(
+            f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
+            f"{n_samples}."
+        )
+    if not (isinstance(tol, Real) and tol >= 0):
+        raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
     if order not in _ORDERS:
         raise ValueError(f"Unknown order {order!r}; choose among {_ORDERS}.")
+
+
+def _check(H: Any) -> None:
+    missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
+    if missing:
+        raise ValueError(
+            f"{type(H).__name__} has no {' and no '.join(missing)}: a hierarchical "
+            "matrix is built from entries. Wrap an array in "
+            "skgnh.operators.DenseMatrix."
+        )
+    if H.shape[0] != H.shape[1] or not H.shape[0]:
+        raise ValueError(f"H must be square, got shape {H.shape}.")
+    if H.dtype not in (np.float32, np.float64):
+        raise ValueError(f"H must be of float32 or float64, got {H.dtype}.")
+
+
+def _symmetric(block: Array) -> Array:
+    """Return a principal block without the asymmetry of rounding."""
+    if not np.isfinite(block).all():
+        raise np.linalg.LinAlgError("H must be finite.")
+    gap = np.max(np.abs(block - block.T), initial=0)
+    if gap > np.finfo(block.dtype).eps ** 0.5 * np.max(np.abs(block), initial=0):
+        raise ValueError(f"H must be symmetric; it is off by {gap:.1e}.")
+    return (block + block.T) / 2
 
 
 def _far_panel(
@@ -260,7 +299,9 @@ def _far_panel(
     sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
     unit = np.zeros((P, len(sampled)), H.dtype)
     unit[sampled, np.arange(len(sampled))] = 1
-    panel = H @ unit - low @ low[sampled].T
+    panel = H @ unit
+    _symmetric(panel[sampled])
+    panel -= low @ low[sampled].T
     own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
     scale = np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
     if not np.isfinite(panel).all():
@@ -273,7 +314,7 @@ def _block(H: Any, low: Array, node: Array, jitter: Array) -> Array:
     inside = node >= 0
     out = np.eye(len(node), dtype=H.dtype)
     block = H.entries(node[inside], node[inside])
-    block = (block + block.T) / 2 - low[node[inside]] @ low[node[inside]].T
+    block = _symmetric(block) - low[node[inside]] @ low[node[inside]].T
     block.flat[:: len(block) + 1] += jitter[node[inside]]
     out[np.ix_(inside, inside)] = block
     return out

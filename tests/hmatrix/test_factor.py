@@ -180,11 +180,29 @@ def test_bytes_are_those_of_the_factors():
 
 
 @pytest.mark.parametrize("P", [5, 70])
-@pytest.mark.parametrize("damping", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("damping", [0.0, -1.0, np.nan, np.inf, "1", None, 1j])
 def test_damping_that_is_not_positive_is_refused(P, damping):
     A = made(low_rank(P, 3), rank=2, leaf_size=8)
-    with pytest.raises(ValueError, match="damping must be positive, got"):
+    with pytest.raises(ValueError, match="damping must be positive and finite, got"):
         A.factor(damping)
+
+
+@pytest.mark.parametrize("P", [5, 70])
+def test_right_hand_side_of_another_shape_or_kind_is_refused(P):
+    factor = made(low_rank(P, 3), rank=2, leaf_size=8).factor(1.0)
+    wrong = [np.ones(P + 1), np.ones(P - 1), np.ones((1, P)), np.ones((P, 2, 2)), 1.0]
+    wrong += [np.ones(P, complex), np.array(["1"] * P), np.array([None] * P)]
+    for rhs in wrong:
+        with pytest.raises(ValueError, match=rf"of shape \({P},\) or \({P}, k\), got"):
+            factor.solve(rhs)
+
+
+def test_right_hand_sides_may_be_integers_or_a_list():
+    factor = made(low_rank(70, 3), rank=2, leaf_size=8).factor(1.0)
+    expected = factor.solve(np.ones(70))
+    for rhs in (np.ones(70, int), np.ones(70, bool), [1] * 70):
+        assert_close(factor.solve(rhs), expected, rtol=1e-14)
+    assert factor.solve(np.ones((70, 0))).shape == (70, 0)
 
 
 # ---- definiteness --------------------------------------------------------------------

@@ -476,6 +476,16 @@ def test_network_in_float32_stays_float32():
         ({"rank": 0, "leaf_size": 8}, "1 <= rank <= leaf_size is needed, got 0 and 8"),
         ({"rank": 9, "leaf_size": 8}, "1 <= rank <= leaf_size is needed, got 9 and 8"),
         ({"order": "random"}, "Unknown order 'random'; choose among .*'angle'"),
+        ({"rank": 4.0}, "rank must be an integer, got 4.0"),
+        ({"rank": None}, "rank must be an integer, got None"),
+        ({"leaf_size": 80.5}, "leaf_size must be an integer, got 80.5"),
+        ({"global_rank": "2"}, "global_rank must be an integer, got '2'"),
+        ({"global_rank": -1}, "global_rank >= 0 and n_samples >= 1 are needed"),
+        ({"n_samples": 2.5}, "n_samples must be an integer, got 2.5"),
+        ({"n_samples": 0}, "global_rank >= 0 and n_samples >= 1 are needed"),
+        ({"tol": -1e-3}, "tol must be a number of at least 0, got -0.001"),
+        ({"tol": np.nan}, "tol must be a number of at least 0, got nan"),
+        ({"tol": "tight"}, "tol must be a number of at least 0, got 'tight'"),
     ],
 )
 @pytest.mark.parametrize("P", [5, 70])
@@ -513,10 +523,12 @@ def test_diagonal_that_is_not_finite_or_negative_is_refused(P, bad):
 
 
 @pytest.mark.parametrize("global_rank", [0, 2])
-def test_entries_that_are_not_finite_are_refused(global_rank):
-    array = np.eye(70)
-    array[3, 60] = array[60, 3] = np.nan
-    with pytest.raises(LinAlgError):
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("P", [5, 70])
+def test_entries_that_are_not_finite_are_refused(P, bad, global_rank):
+    array = np.eye(P)
+    array[1, -1] = array[-1, 1] = bad
+    with np.errstate(invalid="ignore"), pytest.raises(LinAlgError):
         compress(
             OnlyProductsAndEntries(array),
             rank=2,
@@ -524,3 +536,67 @@ def test_entries_that_are_not_finite_are_refused(global_rank):
             global_rank=global_rank,
             n_samples=70,
         )
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("P", [5, 70])
+def test_operator_that_is_not_symmetric_is_refused(P, order):
+    H = OnlyProductsAndEntries(np.triu(low_rank(P, 2 * P)))
+    with pytest.raises(ValueError, match="must be symmetric; it is off by"):
+        compress(H, rank=2, leaf_size=6, order=order)
+
+
+class TwistedEntries(OnlyProductsAndEntries):
+    """Products of a symmetric array, entries of one that is not."""
+
+    def entries(self, rows, columns):
+        return np.triu(self.array)[np.ix_(rows, columns)]
+
+
+@pytest.mark.parametrize("P", [5, 70])
+def test_entries_that_are_not_symmetric_are_refused(P):
+    with pytest.raises(ValueError, match="must be symmetric; it is off by"):
+        compress(TwistedEntries(low_rank(P, 2 * P)), rank=2, leaf_size=6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("P", [5, 70])
+def test_asymmetry_of_rounding_is_none(P, dtype):
+    array = low_rank(P, 2 * P).astype(dtype)
+    noise = np.random.default_rng(0).uniform(-1, 1, (P, P)).astype(dtype)
+    array *= 1 + 100 * np.finfo(dtype).eps * noise
+    answer = dense(compress(OnlyProductsAndEntries(array), rank=2, leaf_size=6))
+    assert_close(answer, answer.T, rtol=10 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [int, complex, np.float16])
+@pytest.mark.parametrize("P", [5, 70])
+def test_matrix_of_other_numbers_is_refused(P, dtype):
+    H = OnlyProductsAndEntries(np.eye(P, dtype=dtype))
+    with pytest.raises(ValueError, match="must be of float32 or float64, got"):
+        compress(H, rank=2, leaf_size=6)
+
+
+def test_empty_matrix_is_refused():
+    with pytest.raises(ValueError, match=r"must be square, got shape \(0, 0\)"):
+        compress(OnlyProductsAndEntries(np.zeros((0, 0))))
+
+
+@pytest.mark.parametrize("global_rank", [0, 2])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("P", [1, 5, 70])
+def test_matrix_of_zeros_is_zero(P, order, global_rank):
+    settings = {"rank": 2, "leaf_size": 6, "order": order, "global_rank": global_rank}
+    A = made(np.zeros((P, P)), **settings)
+    assert np.max(np.abs(dense(A))) < 1e-13
+    assert_close(A.factor(0.5).solve(np.ones(P)), np.full(P, 2.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("global_rank", [0, 200])
+@pytest.mark.parametrize("P", [1, 5, 70])
+def test_rank_beyond_the_size_gives_the_dense_answer(P, global_rank):
+    array = low_rank(P, 2 * P)
+    A = made(array, rank=100, global_rank=global_rank)
+    x = A.factor(0.1).solve(np.ones(P))
+    expected = np.linalg.solve(array + 0.1 * np.eye(P), np.ones(P))
+    assert_close(x, expected, rtol=1e-9)
