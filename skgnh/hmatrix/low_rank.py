@@ -39,6 +39,15 @@ def nystrom(H: Any, rank: int, rng: Any, power: int = 2) -> Array:
         Q = np.linalg.qr(H @ Q)[0]
     Y = H @ Q
     core = Q.T @ Y
+    if not np.isfinite(core).all():
+        raise np.linalg.LinAlgError("H must be finite.")
+    # Products leave Q near eigenvectors in falling order. Scaled to a unit diagonal the
+    # core has its small directions to their own accuracy, not to that of the largest,
+    # which would make the rest indefinite where G takes nearly all of an index.
+    own = core.diagonal()
+    kept = own > np.finfo(H.dtype).eps ** (2 / 3) * max(own.max(), 0)
+    scale = 1 / np.sqrt(own[kept])
+    core = scale[:, None] * core[np.ix_(kept, kept)] * scale
     values, vectors = np.linalg.eigh((core + core.T) / 2)
-    kept = values > 1e2 * np.finfo(H.dtype).eps * max(values[-1], 0)
-    return Y @ (vectors[:, kept] / np.sqrt(values[kept]))
+    apart = values > 1e-3
+    return (Y[:, kept] * scale) @ (vectors[:, apart] / np.sqrt(values[apart]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import assert_close
-from matrices import PSD, digits_hessian, low_rank
+from matrices import PSD, digits_hessian, low_rank, random_network, symmetric
 
 from skgnh.hmatrix.low_rank import nystrom
 from skgnh.operators import DenseMatrix
@@ -43,6 +43,18 @@ def test_remainder_is_positive_semidefinite(name, rank):
     eigenvalues = np.linalg.eigvalsh(array - G @ G.T)
     assert eigenvalues[0] >= -1e-13 * np.linalg.norm(array, 2)
     assert G.shape[1] <= rank
+
+
+@pytest.mark.parametrize("seed", [6339, 26277, 36710])
+def test_rest_of_a_network_is_definite_on_each_index_s_own_scale(seed):
+    # Taken with the accuracy of the largest direction, small ones spoil it by 1e-3.
+    H = random_network(np.random.default_rng(seed), ridge=0.0)
+    array = H.toarray()
+    alive = np.diag(array) > 0
+    scale = 1 / np.sqrt(np.diag(array)[alive])
+    G = nystrom(H, 6, np.random.default_rng(0))
+    rest = scale[:, None] * (array - G @ G.T)[np.ix_(alive, alive)] * scale
+    assert np.linalg.eigvalsh(symmetric(rest))[0] > -1e-13
 
 
 @pytest.mark.parametrize("rank", [3, 8])
