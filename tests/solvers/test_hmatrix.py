@@ -15,7 +15,7 @@ from scipy.sparse.linalg import aslinearoperator
 from sklearn.datasets import load_digits
 from tasks import fit
 
-from skgnh import GaussNewtonMLPClassifier
+from skgnh import GaussNewtonAutoencoder, GaussNewtonMLPClassifier
 from skgnh.hmatrix import compress
 from skgnh.operators import DenseMatrix
 from skgnh.solvers import CG, HMatrix, all_solvers
@@ -313,6 +313,25 @@ def test_training_ends_near_the_loss_of_conjugate_gradients(name, digits, by_cg)
     assert model.loss_ < 0.2 * start
     assert model.loss_ < 1.5 * by_cg.loss_ + 0.01
     assert model.score(*digits) > 0.95
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
+def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
+    # In as many steps, all taken: the approximation only preconditions.
+    settings = {"max_iter": 20, "tol": 0.0, "random_state": seed}
+    losses = []
+    for solver in ("dense", "hmatrix"):
+        if kind == "classifier":
+            model = GaussNewtonMLPClassifier((16,), solver=solver, alpha=1e-2)
+            rows = (digits[0][:150], digits[1][:150])
+        else:
+            model = GaussNewtonAutoencoder((6,), solver=solver)
+            rows = (digits[0][:60],)
+        model = fit(model.set_params(**settings), *rows)
+        assert model.n_iter_ == 20
+        losses.append(model.loss_)
+    assert losses[1] <= 1.01 * losses[0]
 
 
 @pytest.mark.parametrize(
