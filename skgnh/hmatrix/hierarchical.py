@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse.linalg import LinearOperator
+from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.factor import HierarchicalFactor, batched_cholesky
 from skgnh.hmatrix.low_rank import nystrom
 from skgnh.hmatrix.skeleton import select
 from skgnh.hmatrix.tree import distance_order, leaves, natural_order
+from skgnh.memory import rows_per_chunk
 
 Array = Any
 
 _ORDERS = ("natural", "angle", "kernel")
+# Columns of H that are sampled at a time, next to which their unit vectors lie.
+_COLUMNS = 32
 
 
 @dataclass(frozen=True)
@@ -218,21 +222,15 @@ def compress(
 
     here, levels, leaf_of = index, [], np.empty(P, dtype=int)
     leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
-    D = np.stack([_block(H, low, node, jitter) for node in here])
-    while True:
-        if len(here) == 1:
-            return HierarchicalMatrix(index, levels, D, low)
-        span = n_leaves // len(here)
-        far = np.empty_like(D)
-        for k, node in enumerate(here):
-            rows = np.where((node >= 0)[:, None], panel[node], 0)
-            rows = rows * (leaf_of[sampled] // span != k)
-            np.matmul(rows, rows.T, out=far[k])
-        skeleton = select(D, far, min(rank, here.shape[1]), tol)
+    D = _blocks(H, low, here, jitter)
+    while len(here) > 1:
+        # Which node of this level each sampled column lies in.
+        home = leaf_of[sampled] // (n_leaves // len(here))
+        skeleton = _skeletons(D, here, panel, home, min(rank, here.shape[1]), tol)
         levels.append(Level(D, _interpolation(D, skeleton), skeleton))
-        inner = levels[-1].D_skeleton
         here = np.take_along_axis(here, skeleton, axis=1).reshape(len(here) // 2, -1)
-        D = _couple(H, low, here, inner)
+        D = _couple(H, low, here, levels[-1].D_skeleton)
+    return HierarchicalMatrix(index, levels, D, low)
 
 
 def _check(H: Any, rank: int, leaf_size: int, order: str) -> None:
@@ -258,24 +256,59 @@ def _far_panel(
     """Return scaled random columns of the remainder, and which they are."""
     P = len(diagonal)
     sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
-    unit = np.zeros((P, len(sampled)), H.dtype)
-    unit[sampled, np.arange(len(sampled))] = 1
-    panel = H @ unit - low @ low[sampled].T
-    own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
-    scale = np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
+    panel = np.empty((P, len(sampled)), H.dtype)
+    for part in gen_batches(len(sampled), _COLUMNS):
+        columns = sampled[part]
+        unit = np.zeros((P, len(columns)), H.dtype)
+        unit[columns, np.arange(len(columns))] = 1
+        panel[:, part] = H @ unit
+        panel[:, part] -= low @ low[columns].T
     if not np.isfinite(panel).all():
         raise np.linalg.LinAlgError("H must be finite.")
-    return panel * scale, sampled
+    own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
+    panel *= np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
+    return panel, sampled
 
 
-def _block(H: Any, low: Array, node: Array, jitter: Array) -> Array:
-    """Return a leaf's block; indices that fill it up are uncoupled."""
-    inside = node >= 0
-    out = np.eye(len(node), dtype=H.dtype)
-    block = H.entries(node[inside], node[inside])
-    block = (block + block.T) / 2 - low[node[inside]] @ low[node[inside]].T
-    block.flat[:: len(block) + 1] += jitter[node[inside]]
-    out[np.ix_(inside, inside)] = block
+def _skeletons(
+    D: Array, here: Array, panel: Array, home: Array, rank: int, tol: float
+) -> Array:
+    """Return the skeletons of a level, as many in each node.
+
+    Nodes are taken in batches, which bounds the memory and stays in cache; those that
+    ended with fewer indices than a later batch needs are taken again.
+    """
+    batches = list(gen_batches(len(here), rows_per_chunk(D[0].nbytes)))
+
+    def chosen(batch, least):
+        far = np.empty_like(D[batch])
+        for k, node in enumerate(here[batch], batch.start):
+            rows = np.where((node >= 0)[:, None], panel[node], 0) * (home != k)
+            np.matmul(rows, rows.T, out=far[k - batch.start])
+        return select(D[batch], far, rank, tol, least)
+
+    parts, width = [], 1
+    for batch in batches:
+        parts.append(chosen(batch, width))
+        width = parts[-1].shape[1]
+    return np.concatenate(
+        [
+            part if part.shape[1] == width else chosen(batch, width)
+            for part, batch in zip(parts, batches, strict=True)
+        ]
+    )
+
+
+def _blocks(H: Any, low: Array, here: Array, jitter: Array) -> Array:
+    """Return the leaves' blocks; indices that fill them up are uncoupled."""
+    out = np.empty((*here.shape, here.shape[1]), H.dtype)
+    out[:] = np.eye(here.shape[1])
+    for node, whole in zip(here, out, strict=True):
+        inside = node[node >= 0]
+        block = H.entries(inside, inside)
+        block = (block + block.T) / 2 - low[inside] @ low[inside].T
+        block.flat[:: len(block) + 1] += jitter[inside]
+        whole[: len(inside), : len(inside)] = block
     return out
 
 

@@ -1,5 +1,7 @@
 """The hierarchical matrix against dense ones: definition, accuracy, definiteness."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from cases import assert_close
@@ -464,6 +466,45 @@ def test_network_in_float32_stays_float32():
     A = compress(H, rank=6, leaf_size=16, global_rank=4, order="angle")
     assert (A @ np.ones(H.shape[0], np.float32)).dtype == np.float32
     assert relative_error(A, H.toarray()) < 0.5
+
+
+def test_build_holds_the_sampled_columns_once():
+    x = np.linspace(0, 1, 4096)
+
+    class OnTheFly(OnlyProductsAndEntries):
+        def __init__(self):
+            self.shape, self.dtype = (len(x), len(x)), x.dtype
+            self.n_products = self.n_entries = 0
+
+        def __matmul__(self, V):
+            return np.outer(x, x @ V)
+
+        def entries(self, rows, columns):
+            return np.outer(x[rows], x[columns])
+
+        def diagonal(self):
+            return x**2
+
+    tracemalloc.start()
+    try:
+        compress(OnTheFly(), rank=8, n_samples=1024)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * 8 * len(x) * 1024
+
+
+def test_nodes_of_all_batches_have_as_many_skeletons(monkeypatch):
+    # The first nodes have little of a far field, the last ones more of it.
+    F = low_rank(64, 12)
+    F[:32] = F[:, :32] = 0
+    array = F + np.eye(64)
+    whole = made(array, rank=6, leaf_size=8, tol=1e-8)
+    monkeypatch.setattr("skgnh.hmatrix.hierarchical.rows_per_chunk", lambda _: 1)
+    A = made(array, rank=6, leaf_size=8, tol=1e-8)
+    assert A.levels[0].skeleton.shape == (8, 6)
+    for level, expected in zip(A.levels, whole.levels, strict=True):
+        np.testing.assert_array_equal(level.skeleton, expected.skeleton)
 
 
 # ---- refusals ------------------------------------------------------------------------
