@@ -23,12 +23,37 @@ DAMPING = 1e-2
 # The largest P that is compared with the dense way.
 DENSE = 16_000
 # What part d asks of a slope, and of which column.
-SLOPES = {"numbers": 1.05, "build s": 1.15, "factor s": 1.15, "solve s": 1.10}
+SLOPES = {
+    "numbers": 1.05,
+    "build s": 1.15,
+    "factor s": 1.15,
+    "solve s": 1.10,
+    "solve cold s": 1.10,
+    "solve many s": 1.10,
+}
+# Right-hand sides of the solve of many.
+MANY = 16
+# Larger than any cache.
+SWEPT_BYTES = 2**27
 
 
 def fastest(call, repeat=5):
-    """Least seconds of several calls."""
+    """Least seconds of several calls, after the first with what they read in cache."""
     return min(timed(call)[1] for _ in range(repeat))
+
+
+def cold(call, repeat=5):
+    """Least seconds of several calls that find the caches full of something else.
+
+    One right-hand side reads each number twice: memory is what it waits for. Small
+    matrices lie in the cache and large ones do not, which a slope of warm times counts
+    as growth.
+    """
+    swept, seconds = np.ones(SWEPT_BYTES // 8), []
+    for _ in range(repeat):
+        swept += 1
+        seconds.append(timed(call)[1])
+    return min(seconds)
 
 
 # ---- d: scaling in P -----------------------------------------------------------------
@@ -60,6 +85,7 @@ def settings_of(args):
 def scaling_row(H, args):
     P, damping = H.shape[0], DAMPING * float(H.diagonal().mean())
     v = np.random.default_rng(args.seed).standard_normal(P)
+    V = np.random.default_rng(args.seed).standard_normal((P, MANY))
     product = fastest(lambda: H @ v)
     matrix, build = timed(lambda: compress(H, **settings_of(args)))
     factor, first = timed(lambda: matrix.factor(damping))
@@ -68,7 +94,10 @@ def scaling_row(H, args):
         "build s": build,
         "factor s": min(first, fastest(lambda: matrix.factor(damping), 2)),
         "solve s": fastest(lambda: factor.solve(v)),
+        "solve cold s": cold(lambda: factor.solve(v)),
+        "solve many s": fastest(lambda: factor.solve(V)),
         "product s": fastest(lambda: matrix @ v),
+        "product cold s": cold(lambda: matrix @ v),
         "exact product s": product,
         "numbers": matrix.nbytes / H.dtype.itemsize,
         "MB": matrix.nbytes / 1e6,
@@ -102,7 +131,7 @@ def slopes(rows):
             "slope": float(np.polyfit(sizes, np.log([r[column] for r in rows]), 1)[0]),
             "at most": SLOPES.get(column, ""),
         }
-        for column in (*SLOPES, "product s")
+        for column in (*SLOPES, "product s", "product cold s")
     ]
 
 

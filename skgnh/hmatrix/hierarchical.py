@@ -82,18 +82,22 @@ class HierarchicalMatrix(LinearOperator):
         return int((symmetric / 2 + others) * self.dtype.itemsize)
 
     @cached_property
-    def _inside(self) -> Array:
-        return self.index >= 0
+    def _places(self) -> Array:
+        """Where each index lies in the flattened leaves."""
+        (where,) = np.nonzero(self.index.ravel() >= 0)
+        out = np.empty_like(where)
+        out[self.index.ravel()[where]] = where
+        return out
 
     def gather(self, X: Array) -> Array:
         """Return rows of X by leaf, of shape (leaves, m, k); zero where filled up."""
-        return np.where(self._inside[..., None], X[self.index], 0)
+        out = X[self.index]
+        out[self.index < 0] = 0
+        return out
 
     def scatter(self, leaves: Array) -> Array:
         """Return the rows of leaves in the order of the indices."""
-        out = np.empty((self.shape[0], leaves.shape[2]), leaves.dtype)
-        out[self.index[self._inside]] = leaves[self._inside]
-        return out
+        return leaves.reshape(-1, leaves.shape[2])[self._places]
 
     def _matmat(self, X: Array) -> Array:
         X = np.asarray(X, dtype=self.dtype)
