@@ -178,8 +178,9 @@ def parse(argv=None):
     add("--dimension", type=int, default=3)
     add("--bandwidth", type=float, default=0.5)
     add("--kernel-rank", type=int, default=128)
-    add("--tol", type=float, default=1e-3)
-    add("--kernel-damping", type=float, default=1e-1)
+    add("--kernel-global-rank", type=int, default=512)
+    add("--tols", type=_floats, default=(1e-2, 1e-3))
+    add("--kernel-dampings", type=_floats, default=(10, 1, 0.1))
     add("--kernel-orders", type=_names, default=("natural", "angle", "kernel"))
     args = parser.parse_args(argv)
     for name, value in (QUICK if args.quick else FULL).items():

@@ -1,6 +1,7 @@
 """Parts d, e, f: scaling in P, the entry sampler, kernel matrices."""
 
 import tracemalloc
+from itertools import product
 
 import numpy as np
 from hmatrix_cases import (
@@ -86,7 +87,7 @@ def scaling_row(H, args):
     P, damping = H.shape[0], DAMPING * float(H.diagonal().mean())
     v = np.random.default_rng(args.seed).standard_normal(P)
     V = np.random.default_rng(args.seed).standard_normal((P, MANY))
-    product = fastest(lambda: H @ v)
+    exact = fastest(lambda: H @ v)
     matrix, build = timed(lambda: compress(H, **settings_of(args)))
     factor, first = timed(lambda: matrix.factor(damping))
     return {
@@ -98,7 +99,7 @@ def scaling_row(H, args):
         "solve many s": fastest(lambda: factor.solve(V)),
         "product s": fastest(lambda: matrix @ v),
         "product cold s": cold(lambda: matrix @ v),
-        "exact product s": product,
+        "exact product s": exact,
         "numbers": matrix.nbytes / H.dtype.itemsize,
         "MB": matrix.nbytes / 1e6,
         "factor MB": factor.nbytes / 1e6,
@@ -261,37 +262,45 @@ def kernels(args):
         )
         B = np.random.default_rng(args.seed).standard_normal((K.shape[0], 4))
         KB = K @ B
-        for order in args.kernel_orders:
-            row = {"kernel": kernel, "order": order, "points": K.shape[0]}
-            rows.append(row | _kernel_row(K, B, KB, order, args))
+        for order, tol in product(args.kernel_orders, args.tols):
+            rows += _kernel_rows(kernel, order, tol, K, B, KB, args)
     return rows
 
 
-def _kernel_row(K, B, KB, order, args):
-    damping = args.kernel_damping
+def _kernel_rows(kernel, order, tol, K, B, KB, args):
     matrix, build = timed(
         lambda: compress(
             K,
             rank=args.kernel_rank,
-            tol=args.tol,
+            global_rank=args.kernel_global_rank,
+            tol=tol,
             order=order,
             random_state=args.seed,
         )
     )
-    factor, seconds = timed(lambda: matrix.factor(damping))
-    X = factor.solve(B)
-    return {
-        "rank": max((level.U.shape[2] for level in matrix.levels), default=0),
-        "tol": args.tol,
-        "product error": _relative(matrix @ B, KB),
-        # Of a right-hand side that is random, and of a solution that is.
-        "solve residual": _relative(K @ X + damping * X, B),
-        "solution error": _relative(factor.solve(KB + damping * B), B),
-        "own residual": _relative(matrix @ X + damping * X, B),
-        "build s": build,
-        "factor s": seconds,
-        "MB": matrix.nbytes / 1e6,
-    }
+    rows = []
+    for damping in args.kernel_dampings:
+        factor, seconds = timed(lambda damping=damping: matrix.factor(damping))
+        X = factor.solve(B)
+        row = {
+            "kernel": kernel,
+            "points": K.shape[0],
+            "order": order,
+            "tol": tol,
+            "rank": max((level.U.shape[2] for level in matrix.levels), default=0),
+            "product error": _relative(matrix @ B, KB),
+            "damping": damping,
+            # Of a right-hand side that is random, and of a solution that is.
+            "solve residual": _relative(K @ X + damping * X, B),
+            "solution error": _relative(factor.solve(KB + damping * B), B),
+            "own residual": _relative(matrix @ X + damping * X, B),
+            "build s": build,
+            "factor s": seconds,
+            "MB": matrix.nbytes / 1e6,
+        }
+        row["over tol"] = max(row["solve residual"], row["solution error"]) / tol
+        rows.append(row)
+    return rows
 
 
 def _relative(found, exact):

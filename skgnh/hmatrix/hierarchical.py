@@ -18,8 +18,8 @@ from skgnh.memory import rows_per_chunk
 Array = Any
 
 _ORDERS = ("natural", "angle", "kernel")
-# Columns of H that are sampled at a time, next to which their unit vectors lie.
-_COLUMNS = 32
+# Of the unit vectors of the columns that are sampled at a time.
+_BATCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def compress(
         Most indices of a leaf, by default twice the rank.
     tol : float, default=0.0
         Accuracy of the far field, relative to each node's, that ends the skeletons
-        before `rank`.
+        before `rank`. A solve errs by about `tol` times the norm of what the global
+        part leaves, over the damping.
     global_rank : int, default=0
         Rank of the global part, a randomised Nyström approximation that is taken out
         first.
@@ -201,7 +202,7 @@ def compress(
             f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
             f"{n_samples}."
         )
-    P, dtype = H.shape[0], H.dtype
+    P = H.shape[0]
     rng = np.random.default_rng(random_state)
     diagonal = H.diagonal()
     if not np.isfinite(diagonal).all() or (diagonal < 0).any():
@@ -219,11 +220,7 @@ def compress(
         sequence = distance_order(H, n_leaves, order, rng)
     index = leaves(sequence, n_leaves)
     panel, sampled = _far_panel(H, low, diagonal, n_samples or 2 * leaf_size, rng)
-    # Relative to each index's own scale; one without any gets the least of the whole.
-    eps = float(np.finfo(dtype).eps)
-    least = eps * float(diagonal.mean() or 1.0)
-    jitter = (100 * eps * np.maximum(diagonal, least)).astype(dtype)
-
+    jitter = _rounding(diagonal, low)
     here, levels, leaf_of = index, [], np.empty(P, dtype=int)
     leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
     D = _blocks(H, low, here, jitter)
@@ -261,7 +258,8 @@ def _far_panel(
     P = len(diagonal)
     sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
     panel = np.empty((P, len(sampled)), H.dtype)
-    for part in gen_batches(len(sampled), _COLUMNS):
+    batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
+    for part in gen_batches(len(sampled), batch):
         columns = sampled[part]
         unit = np.zeros((P, len(columns)), H.dtype)
         unit[columns, np.arange(len(columns))] = 1
@@ -272,6 +270,19 @@ def _far_panel(
     own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
     panel *= np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
     return panel, sampled
+
+
+def _rounding(diagonal: Array, low: Array) -> Array:
+    """Return shifts of the diagonal that cover rounding.
+
+    Relative to each index's own scale; one without any gets the least of the whole.
+    What a global part of norm g cancels leaves ``eps sqrt(H_ii g)`` of rounding in row
+    i, however little else it leaves.
+    """
+    eps = float(np.finfo(low.dtype).eps)
+    own = np.maximum(diagonal, eps * float(diagonal.mean() or 1.0))
+    norm = float(np.max(np.sum(low**2, axis=0), initial=0))
+    return (100 * eps * (own + np.sqrt(own * norm))).astype(low.dtype)
 
 
 def _skeletons(

@@ -423,6 +423,16 @@ def test_scaled_rows_are_compressed_as_the_rows_are(decades):
     assert relative_error(A, array) < 1e-3
 
 
+def test_global_part_may_leave_nothing_but_rounding():
+    array = kernel("gaussian", points(2000, 3), length=0.5)
+    A = made(array, rank=64, global_rank=400, order="kernel")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 5))
+    assert np.linalg.norm(A @ X - array @ X) < 1e-11 * np.linalg.norm(array @ X)
+    for damping in (1e-2, 1e-8):
+        assert np.all(np.sum(X * A.factor(damping).solve(X), axis=0) > 0)
+
+
 # ---- memory and precision ------------------------------------------------------------
 
 
@@ -468,7 +478,8 @@ def test_network_in_float32_stays_float32():
     assert relative_error(A, H.toarray()) < 0.5
 
 
-def test_build_holds_the_sampled_columns_once():
+def test_build_holds_the_sampled_columns_once(monkeypatch):
+    monkeypatch.setattr("skgnh.hmatrix.hierarchical._BATCH_BYTES", 2**20)
     x = np.linspace(0, 1, 4096)
 
     class OnTheFly(OnlyProductsAndEntries):
