@@ -30,6 +30,7 @@ from hmatrix_scaling import (
     large,
     scaling,
     slopes,
+    sources,
 )
 from sklearn import config_context
 
@@ -42,6 +43,7 @@ FULL = {
     "storage": 128,
     "to_parameters": 256_000,
     "large_parameters": 100_000,
+    "source_parameters": (16_000, 64_000),
     "sampler_parameters": (10_000, 100_000, 1_000_000),
     "sampler_rows": 60_000,
     "pairs": 2000,
@@ -54,6 +56,7 @@ QUICK = {
     "storage": 64,
     "to_parameters": 32_000,
     "large_parameters": 16_000,
+    "source_parameters": (4000,),
     "sampler_parameters": (10_000, 100_000),
     "sampler_rows": 2000,
     "pairs": 100,
@@ -98,7 +101,7 @@ def show(part, rows, args):
 def run_others(args, parts, save):
     """Parts d, e and f."""
     jobs = {
-        "d": {"d": scaling, "d large": large},
+        "d": {"d": scaling, "d large": large, "d sources": sources},
         "e": {
             "e entries": entry_times,
             "e errors": entry_errors,
@@ -162,6 +165,7 @@ def parse(argv=None):
     add("--from-parameters", type=int, default=8000)
     add("--to-parameters", type=int)
     add("--large-parameters", type=int)
+    add("--source-parameters", type=_integers, help="builds from entries or products")
     add("--scaling-rows", type=int, default=500, help="also of part e")
     add("--rank", type=int, default=32)
     add("--global-rank", type=int, default=32)

@@ -153,6 +153,32 @@ def large(args):
     return [row]
 
 
+def sources(args):
+    """Builds from entries and from products: seconds and errors at equal ranks."""
+    rows = []
+    for P in args.source_parameters:
+        H = smooth_network(P, args.scaling_rows, args.seed)
+        B = np.random.default_rng(args.seed).standard_normal((H.shape[0], 4))
+        HB, damping = H @ B, DAMPING * float(H.diagonal().mean())
+        for source in ("entries", "products", "auto"):
+            matrix, seconds = timed(
+                lambda H=H, source=source: compress(
+                    H, source=source, **settings_of(args)
+                )
+            )
+            X = matrix.factor(damping).solve(B)
+            rows.append(
+                {
+                    "P": H.shape[0],
+                    "source": source,
+                    "build s": seconds,
+                    "error": _relative(matrix @ B, HB),
+                    "solve residual": _relative(H @ X + damping * X, B),
+                }
+            )
+    return rows
+
+
 # ---- e: the entry sampler ------------------------------------------------------------
 
 

@@ -10,16 +10,18 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.factor import HierarchicalFactor, batched_cholesky
+from skgnh.hmatrix.from_entries import FromEntries
+from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.low_rank import nystrom
 from skgnh.hmatrix.skeleton import select
+from skgnh.hmatrix.source import cheaper
 from skgnh.hmatrix.tree import distance_order, leaves, natural_order
 from skgnh.memory import rows_per_chunk
 
 Array = Any
 
 _ORDERS = ("natural", "angle", "kernel")
-# Of the unit vectors of the columns that are sampled at a time.
-_BATCH_BYTES = 2**26
+_SOURCES = ("entries", "products", "auto")
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def compress(
     global_rank: int = 0,
     n_samples: int | None = None,
     order: str = "natural",
+    source: str | None = None,
     random_state: int = 0,
 ) -> HierarchicalMatrix:
     """Compress a symmetric positive semidefinite operator.
@@ -148,7 +151,8 @@ def compress(
     Parameters
     ----------
     H : operator of shape (P, P)
-        With products (``H @ V``), ``entries`` and ``diagonal``.
+        With products (``H @ V``); for all but ``source="products"`` in natural order
+        also ``entries`` and ``diagonal``.
     rank : int, default=64
         Most skeletons of a node.
     leaf_size : int, optional
@@ -161,10 +165,17 @@ def compress(
         Rank of the global part, a randomised Nyström approximation that is taken out
         first.
     n_samples : int, optional
-        Columns sampled as everyone's far field, by default twice the leaf size.
+        Columns sampled as everyone's far field, by default twice the leaf size; from
+        products alone, columns multiplied, by default twice the least number, which is
+        ``max(leaf_size, 2 rank) + rank + 10``.
     order : {'natural', 'angle', 'kernel'}, default='natural'
         Order of the indices in the tree: their own, which for a network is by layer and
         output neuron, or by Gram distances.
+    source : {'entries', 'products', 'auto'}, optional
+        What to build from; by default entries where H has them, else products.
+        Products alone are blurred by what the ranks miss: exact for a matrix of this
+        structure, they take more rank for the rest. 'auto' takes what promises the
+        fewer seconds, from those of one product and one block of entries.
     random_state : int, default=0
         Seed.
 
@@ -177,7 +188,7 @@ def compress(
     Raises
     ------
     ValueError
-        If the operator lacks a method or a parameter is off; its subclass LinAlgError
+        If the operator lacks what `source` or `order` needs, or a parameter is off; its subclass LinAlgError
         if H is not finite or its diagonal negative.
 
     Examples
@@ -196,7 +207,7 @@ def compress(
     True
     """
     leaf_size = 2 * rank if leaf_size is None else leaf_size
-    _check(H, rank, leaf_size, order)
+    source = _check(H, rank, leaf_size, order, source)
     if global_rank < 0 or (n_samples is not None and n_samples < 1):
         raise ValueError(
             f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
@@ -204,13 +215,14 @@ def compress(
         )
     P = H.shape[0]
     rng = np.random.default_rng(random_state)
-    diagonal = H.diagonal()
+    diagonal = H.diagonal() if hasattr(H, "diagonal") else np.zeros(P)
     if not np.isfinite(diagonal).all() or (diagonal < 0).any():
         raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
     low = nystrom(H, min(global_rank, P), rng)
     if leaf_size >= P:
-        index = np.arange(P)[None]
-        top = H.entries(index[0], index[0]) - low @ low.T
+        index, every = np.arange(P)[None], hasattr(H, "entries")
+        top = H.entries(*[index[0]] * 2) if every else H @ np.eye(P, dtype=H.dtype)
+        top = (top + top.T) / 2 - low @ low.T
         return HierarchicalMatrix(index, [], top[None], low)
 
     n_leaves = 2 ** int(np.ceil(np.log2(P / leaf_size)))
@@ -219,27 +231,36 @@ def compress(
     else:
         sequence = distance_order(H, n_leaves, order, rng)
     index = leaves(sequence, n_leaves)
-    panel, sampled = _far_panel(H, low, diagonal, n_samples or 2 * leaf_size, rng)
-    jitter = _rounding(diagonal, low)
-    here, levels, leaf_of = index, [], np.empty(P, dtype=int)
-    leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
-    D = _blocks(H, low, here, jitter)
-    while len(here) > 1:
-        # Which node of this level each sampled column lies in.
-        home = leaf_of[sampled] // (n_leaves // len(here))
-        skeleton = _skeletons(D, here, panel, home, min(rank, here.shape[1]), tol)
+    n_columns = n_products(index.shape[1], rank, n_samples)
+    n_samples = n_samples or 2 * leaf_size
+    if source == "auto":
+        source = cheaper(H, index, rank, n_samples, n_columns, rng)
+    if source == "products":
+        parts = FromProducts(H, low, index, rank, n_columns, rng)
+    else:
+        parts = FromEntries(H, low, index, n_samples, rng)
+    D, levels = parts.blocks(), []
+    if not hasattr(H, "diagonal"):
+        diagonal[index[index >= 0]] = np.einsum("kii->ki", D)[index >= 0]
+    jitter = np.where(index >= 0, _rounding(diagonal, low)[index], 0)
+    np.einsum("kii->ki", D)[...] += jitter
+    while len(D) > 1:
+        skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol)
         levels.append(Level(D, _interpolation(D, skeleton), skeleton))
-        here = np.take_along_axis(here, skeleton, axis=1).reshape(len(here) // 2, -1)
-        D = _couple(H, low, here, levels[-1].D_skeleton)
+        inner = levels[-1].D_skeleton
+        D = _paired(inner, parts.couple(skeleton, inner))
     return HierarchicalMatrix(index, levels, D, low)
 
 
-def _check(H: Any, rank: int, leaf_size: int, order: str) -> None:
+def _check(H: Any, rank: int, leaf_size: int, order: str, source: str | None) -> str:
+    """Return the source that H can be built from; refuse what is off."""
     missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
-    if missing:
+    if source not in (None, *_SOURCES):
+        raise ValueError(f"Unknown source {source!r}; choose among {_SOURCES}.")
+    if missing and (source == "entries" or order in _ORDERS[1:]):
         raise ValueError(
-            f"{type(H).__name__} has no {' and no '.join(missing)}: a hierarchical "
-            "matrix is built from entries."
+            f"{type(H).__name__} has no {' and no '.join(missing)}: "
+            f"source='entries' and the orders {_ORDERS[1:]} need both."
         )
     if H.shape[0] != H.shape[1]:
         raise ValueError(f"H must be square, got shape {H.shape}.")
@@ -249,27 +270,7 @@ def _check(H: Any, rank: int, leaf_size: int, order: str) -> None:
         )
     if order not in _ORDERS:
         raise ValueError(f"Unknown order {order!r}; choose among {_ORDERS}.")
-
-
-def _far_panel(
-    H: Any, low: Array, diagonal: Array, n_samples: int, rng: Any
-) -> tuple[Array, Array]:
-    """Return scaled random columns of the remainder, and which they are."""
-    P = len(diagonal)
-    sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
-    panel = np.empty((P, len(sampled)), H.dtype)
-    batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
-    for part in gen_batches(len(sampled), batch):
-        columns = sampled[part]
-        unit = np.zeros((P, len(columns)), H.dtype)
-        unit[columns, np.arange(len(columns))] = 1
-        panel[:, part] = H @ unit
-        panel[:, part] -= low @ low[columns].T
-    if not np.isfinite(panel).all():
-        raise np.linalg.LinAlgError("H must be finite.")
-    own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
-    panel *= np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
-    return panel, sampled
+    return "products" if missing else source or "entries"
 
 
 def _rounding(diagonal: Array, low: Array) -> Array:
@@ -285,22 +286,16 @@ def _rounding(diagonal: Array, low: Array) -> Array:
     return (100 * eps * (own + np.sqrt(own * norm))).astype(low.dtype)
 
 
-def _skeletons(
-    D: Array, here: Array, panel: Array, home: Array, rank: int, tol: float
-) -> Array:
+def _skeletons(D: Array, far: Any, rank: int, tol: float) -> Array:
     """Return the skeletons of a level, as many in each node.
 
     Nodes are taken in batches, which bounds the memory and stays in cache; those that
     ended with fewer indices than a later batch needs are taken again.
     """
-    batches = list(gen_batches(len(here), rows_per_chunk(D[0].nbytes)))
+    batches = list(gen_batches(len(D), rows_per_chunk(D[0].nbytes)))
 
     def chosen(batch, least):
-        far = np.empty_like(D[batch])
-        for k, node in enumerate(here[batch], batch.start):
-            rows = np.where((node >= 0)[:, None], panel[node], 0) * (home != k)
-            np.matmul(rows, rows.T, out=far[k - batch.start])
-        return select(D[batch], far, rank, tol, least)
+        return select(D[batch], far(batch), rank, tol, least)
 
     parts, width = [], 1
     for batch in batches:
@@ -312,19 +307,6 @@ def _skeletons(
             for part, batch in zip(parts, batches, strict=True)
         ]
     )
-
-
-def _blocks(H: Any, low: Array, here: Array, jitter: Array) -> Array:
-    """Return the leaves' blocks; indices that fill them up are uncoupled."""
-    out = np.empty((*here.shape, here.shape[1]), H.dtype)
-    out[:] = np.eye(here.shape[1])
-    for node, whole in zip(here, out, strict=True):
-        inside = node[node >= 0]
-        block = H.entries(inside, inside)
-        block = (block + block.T) / 2 - low[inside] @ low[inside].T
-        block.flat[:: len(block) + 1] += jitter[inside]
-        whole[: len(inside), : len(inside)] = block
-    return out
 
 
 def _principal(D: Array, positions: Array) -> Array:
@@ -343,18 +325,12 @@ def _interpolation(D: Array, skeleton: Array) -> Array:
     return out
 
 
-def _couple(H: Any, low: Array, here: Array, inner: Array) -> Array:
-    """Return the blocks of pairs: the children's own, and entries between them."""
+def _paired(inner: Array, between: Array) -> Array:
+    """Return the blocks of pairs: the children's own, and what couples them."""
     r = inner.shape[1]
-    out = np.zeros((len(here), 2 * r, 2 * r), H.dtype)
+    out = np.empty((len(between), 2 * r, 2 * r), inner.dtype)
     out[:, :r, :r], out[:, r:, r:] = inner[::2], inner[1::2]
-    for block, node in zip(out, here, strict=True):
-        left, right = node[:r], node[r:]
-        rows, columns = np.flatnonzero(left >= 0), np.flatnonzero(right >= 0)
-        found = H.entries(left[rows], right[columns])
-        found = found - low[left[rows]] @ low[right[columns]].T
-        block[:r, r:][np.ix_(rows, columns)] = found
-        block[r:, :r] = block[:r, r:].T
+    out[:, :r, r:], out[:, r:, :r] = between, np.swapaxes(between, 1, 2)
     return out
 
 

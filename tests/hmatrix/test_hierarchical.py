@@ -10,6 +10,7 @@ from matrices import (
     digits_hessian,
     kernel,
     low_rank,
+    nested,
     points,
     random_network,
     repeated,
@@ -18,7 +19,7 @@ from matrices import (
     with_zeros,
 )
 from scipy.linalg import LinAlgError
-from scipy.sparse.linalg import LinearOperator, aslinearoperator, eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skgnh.hmatrix import HierarchicalMatrix, compress
 from skgnh.operators import DenseMatrix
@@ -156,47 +157,6 @@ def test_exponential_kernel_on_a_line_is_exact_at_rank_two(rank, order):
     A = made(array, rank=rank, leaf_size=12, order=order, n_samples=150)
     assert len(A.levels) >= 4
     assert relative_error(A, array) < 1e-12
-
-
-def nested(K, m, r, seed=0):
-    """A matrix of K leaves whose far field is conditioned on r indices of each node.
-
-    Within a node skeletons speak for the others weakly, and across nodes strongly, so
-    that they are what a greedy choice finds.
-    """
-    rng = np.random.default_rng(seed)
-    blocks = [np.eye(m) + 0.1 / m * low_rank(m, m, seed + k) for k in range(K)]
-    skeletons = [rng.permutation(m)[:r] for _ in range(K)]
-    if K == 1:
-        return blocks[0]
-    U = np.zeros((K * m, K * r))
-    for k, (D, S) in enumerate(zip(blocks, skeletons, strict=True)):
-        U[k * m : (k + 1) * m, k * r : (k + 1) * r] = D[:, S] @ np.linalg.inv(
-            D[np.ix_(S, S)]
-        )
-    inner = [D[np.ix_(S, S)] for D, S in zip(blocks, skeletons, strict=True)]
-    C = upper(inner, r, rng)
-    out = U @ C @ U.T
-    for k, D in enumerate(blocks):
-        out[k * m : (k + 1) * m, k * m : (k + 1) * m] = D
-    return symmetric(out)
-
-
-def upper(inner, r, rng):
-    """The matrix of the skeletons: its diagonal blocks given, nested itself."""
-    if len(inner) == 1:
-        return inner[0]
-    half = len(inner) // 2
-    left, right = upper(inner[:half], r, rng), upper(inner[half:], r, rng)
-    # Coupled through the first r indices of either half, weakly enough for a positive
-    # definite whole: the norm of the whitened coupling is below one.
-    W, V = (
-        block[:, :r] @ np.linalg.inv(np.linalg.cholesky(block[:r, :r])).T
-        for block in (left, right)
-    )
-    Q, _ = np.linalg.qr(rng.standard_normal((r, r)))
-    coupling = W @ (0.8 * Q) @ V.T
-    return np.block([[left, coupling], [coupling.T, right]])
 
 
 @pytest.mark.parametrize(("K", "m", "r"), [(2, 6, 2), (4, 6, 2), (8, 8, 3)])
@@ -479,7 +439,7 @@ def test_network_in_float32_stays_float32():
 
 
 def test_build_holds_the_sampled_columns_once(monkeypatch):
-    monkeypatch.setattr("skgnh.hmatrix.hierarchical._BATCH_BYTES", 2**20)
+    monkeypatch.setattr("skgnh.hmatrix.from_entries._BATCH_BYTES", 2**20)
     x = np.linspace(0, 1, 4096)
 
     class OnTheFly(OnlyProductsAndEntries):
@@ -534,14 +494,6 @@ def test_nodes_of_all_batches_have_as_many_skeletons(monkeypatch):
 def test_parameters_that_are_off_are_refused(settings, message, P):
     with pytest.raises(ValueError, match=message):
         made(low_rank(P, 3), **settings)
-
-
-def test_operator_of_products_only_is_refused():
-    H = aslinearoperator(np.eye(5))
-    message = "has no entries and no diagonal: a hierarchical matrix is built from"
-    with pytest.raises(ValueError, match=message) as error:
-        compress(H)
-    assert type(H).__name__ in str(error.value)
 
 
 def test_operator_that_is_not_square_is_refused():
