@@ -183,13 +183,14 @@ def compress(
     -------
     HierarchicalMatrix
         The approximation; exact where P is at most a leaf. The build takes `n_samples`
-        (and three times `global_rank`) products, and ``P (m + 4 r)`` entries.
+        (and three times `global_rank`) products, and ``P (m + 4 r)`` entries where
+        they are the source.
 
     Raises
     ------
     ValueError
-        If the operator lacks what `source` or `order` needs, or a parameter is off; its subclass LinAlgError
-        if H is not finite or its diagonal negative.
+        If the operator lacks what `source` or `order` needs, or a parameter is off; its
+        subclass LinAlgError if H is not finite or its diagonal negative.
 
     Examples
     --------
@@ -234,7 +235,7 @@ def compress(
     n_columns = n_products(index.shape[1], rank, n_samples)
     n_samples = n_samples or 2 * leaf_size
     if source == "auto":
-        source = cheaper(H, index, rank, n_samples, n_columns, rng)
+        source = cheaper(H, index, rank, n_samples, n_columns)
     if source == "products":
         parts = FromProducts(H, low, index, rank, n_columns, rng)
     else:
