@@ -30,6 +30,7 @@ from hmatrix_scaling import (
     large,
     scaling,
     slopes,
+    sources,
 )
 from hmatrix_spd import definiteness
 from sklearn import config_context
@@ -43,6 +44,7 @@ FULL = {
     "storage": 128,
     "to_parameters": 256_000,
     "large_parameters": 100_000,
+    "source_parameters": (16_000, 64_000),
     "sampler_parameters": (10_000, 100_000, 1_000_000),
     "sampler_rows": 60_000,
     "pairs": 2000,
@@ -56,6 +58,7 @@ QUICK = {
     "storage": 64,
     "to_parameters": 32_000,
     "large_parameters": 16_000,
+    "source_parameters": (4000,),
     "sampler_parameters": (10_000, 100_000),
     "sampler_rows": 2000,
     "pairs": 100,
@@ -101,7 +104,7 @@ def show(part, rows, args):
 def run_others(args, parts, save):
     """Parts d, e, f and g."""
     jobs = {
-        "d": {"d": scaling, "d large": large},
+        "d": {"d": scaling, "d large": large, "d sources": sources},
         "e": {
             "e entries": entry_times,
             "e errors": entry_errors,
@@ -166,6 +169,7 @@ def parse(argv=None):
     add("--from-parameters", type=int, default=8000)
     add("--to-parameters", type=int)
     add("--large-parameters", type=int)
+    add("--source-parameters", type=_integers, help="builds from entries or products")
     add("--scaling-rows", type=int, default=500, help="also of part e")
     add("--rank", type=int, default=32)
     add("--global-rank", type=int, default=32)
@@ -182,8 +186,9 @@ def parse(argv=None):
     add("--dimension", type=int, default=3)
     add("--bandwidth", type=float, default=0.5)
     add("--kernel-rank", type=int, default=128)
-    add("--tol", type=float, default=1e-3)
-    add("--kernel-damping", type=float, default=1e-1)
+    add("--kernel-global-rank", type=int, default=512)
+    add("--tols", type=_floats, default=(1e-2, 1e-3))
+    add("--kernel-dampings", type=_floats, default=(10, 1, 0.1))
     add("--kernel-orders", type=_names, default=("natural", "angle", "kernel"))
     parser.add_argument("--random-networks", type=int, help="of part g")
     args = parser.parse_args(argv)

@@ -1,6 +1,7 @@
 """Parts d, e, f: scaling in P, the entry sampler, kernel matrices."""
 
 import tracemalloc
+from itertools import product
 
 import numpy as np
 from hmatrix_cases import (
@@ -23,12 +24,37 @@ DAMPING = 1e-2
 # The largest P that is compared with the dense way.
 DENSE = 16_000
 # What part d asks of a slope, and of which column.
-SLOPES = {"numbers": 1.05, "build s": 1.15, "factor s": 1.15, "solve s": 1.10}
+SLOPES = {
+    "numbers": 1.05,
+    "build s": 1.15,
+    "factor s": 1.15,
+    "solve s": 1.10,
+    "solve cold s": 1.10,
+    "solve many s": 1.10,
+}
+# Right-hand sides of the solve of many.
+MANY = 16
+# Larger than any cache.
+SWEPT_BYTES = 2**27
 
 
 def fastest(call, repeat=5):
-    """Least seconds of several calls."""
+    """Least seconds of several calls, after the first with what they read in cache."""
     return min(timed(call)[1] for _ in range(repeat))
+
+
+def cold(call, repeat=5):
+    """Least seconds of several calls that find the caches full of something else.
+
+    One right-hand side reads each number twice: memory is what it waits for. Small
+    matrices lie in the cache and large ones do not, which a slope of warm times counts
+    as growth.
+    """
+    swept, seconds = np.ones(SWEPT_BYTES // 8), []
+    for _ in range(repeat):
+        swept += 1
+        seconds.append(timed(call)[1])
+    return min(seconds)
 
 
 # ---- d: scaling in P -----------------------------------------------------------------
@@ -48,25 +74,32 @@ def scaling(args):
     return rows
 
 
-def scaling_row(H, args):
-    settings = {
+def settings_of(args):
+    return {
         "rank": args.rank,
         "leaf_size": 2 * args.rank,
         "global_rank": args.global_rank,
         "random_state": args.seed,
     }
+
+
+def scaling_row(H, args):
     P, damping = H.shape[0], DAMPING * float(H.diagonal().mean())
     v = np.random.default_rng(args.seed).standard_normal(P)
-    product = fastest(lambda: H @ v)
-    matrix, build = timed(lambda: compress(H, **settings))
+    V = np.random.default_rng(args.seed).standard_normal((P, MANY))
+    exact = fastest(lambda: H @ v)
+    matrix, build = timed(lambda: compress(H, **settings_of(args)))
     factor, first = timed(lambda: matrix.factor(damping))
     return {
         "P": P,
         "build s": build,
         "factor s": min(first, fastest(lambda: matrix.factor(damping), 2)),
         "solve s": fastest(lambda: factor.solve(v)),
+        "solve cold s": cold(lambda: factor.solve(v)),
+        "solve many s": fastest(lambda: factor.solve(V)),
         "product s": fastest(lambda: matrix @ v),
-        "exact product s": product,
+        "product cold s": cold(lambda: matrix @ v),
+        "exact product s": exact,
         "numbers": matrix.nbytes / H.dtype.itemsize,
         "MB": matrix.nbytes / 1e6,
         "factor MB": factor.nbytes / 1e6,
@@ -99,7 +132,7 @@ def slopes(rows):
             "slope": float(np.polyfit(sizes, np.log([r[column] for r in rows]), 1)[0]),
             "at most": SLOPES.get(column, ""),
         }
-        for column in (*SLOPES, "product s")
+        for column in (*SLOPES, "product s", "product cold s")
     ]
 
 
@@ -109,13 +142,41 @@ def large(args):
     row = scaling_row(H, args)
     tracemalloc.start()
     try:
-        scaling_row(H, args)
+        matrix = compress(H, **settings_of(args))
+        factor = matrix.factor(DAMPING * float(H.diagonal().mean()))
+        matrix @ factor.solve(np.ones(H.shape[0]))
         row["peak MB"] = tracemalloc.get_traced_memory()[1] / 1e6
     finally:
         tracemalloc.stop()
     row["build + factor s"] = row["build s"] + row["factor s"]
     row["damping share"] = row["factor s"] / row["build + factor s"]
     return [row]
+
+
+def sources(args):
+    """Builds from entries and from products: seconds and errors at equal ranks."""
+    rows = []
+    for P in args.source_parameters:
+        H = smooth_network(P, args.scaling_rows, args.seed)
+        B = np.random.default_rng(args.seed).standard_normal((H.shape[0], 4))
+        HB, damping = H @ B, DAMPING * float(H.diagonal().mean())
+        for source in ("entries", "products", "auto"):
+            matrix, seconds = timed(
+                lambda H=H, source=source: compress(
+                    H, source=source, **settings_of(args)
+                )
+            )
+            X = matrix.factor(damping).solve(B)
+            rows.append(
+                {
+                    "P": H.shape[0],
+                    "source": source,
+                    "build s": seconds,
+                    "error": _relative(matrix @ B, HB),
+                    "solve residual": _relative(H @ X + damping * X, B),
+                }
+            )
+    return rows
 
 
 # ---- e: the entry sampler ------------------------------------------------------------
@@ -227,37 +288,45 @@ def kernels(args):
         )
         B = np.random.default_rng(args.seed).standard_normal((K.shape[0], 4))
         KB = K @ B
-        for order in args.kernel_orders:
-            row = {"kernel": kernel, "order": order, "points": K.shape[0]}
-            rows.append(row | _kernel_row(K, B, KB, order, args))
+        for order, tol in product(args.kernel_orders, args.tols):
+            rows += _kernel_rows(kernel, order, tol, K, B, KB, args)
     return rows
 
 
-def _kernel_row(K, B, KB, order, args):
-    damping = args.kernel_damping
+def _kernel_rows(kernel, order, tol, K, B, KB, args):
     matrix, build = timed(
         lambda: compress(
             K,
             rank=args.kernel_rank,
-            tol=args.tol,
+            global_rank=args.kernel_global_rank,
+            tol=tol,
             order=order,
             random_state=args.seed,
         )
     )
-    factor, seconds = timed(lambda: matrix.factor(damping))
-    X = factor.solve(B)
-    return {
-        "rank": max((level.U.shape[2] for level in matrix.levels), default=0),
-        "tol": args.tol,
-        "product error": _relative(matrix @ B, KB),
-        # Of a right-hand side that is random, and of a solution that is.
-        "solve residual": _relative(K @ X + damping * X, B),
-        "solution error": _relative(factor.solve(KB + damping * B), B),
-        "own residual": _relative(matrix @ X + damping * X, B),
-        "build s": build,
-        "factor s": seconds,
-        "MB": matrix.nbytes / 1e6,
-    }
+    rows = []
+    for damping in args.kernel_dampings:
+        factor, seconds = timed(lambda damping=damping: matrix.factor(damping))
+        X = factor.solve(B)
+        row = {
+            "kernel": kernel,
+            "points": K.shape[0],
+            "order": order,
+            "tol": tol,
+            "rank": max((level.U.shape[2] for level in matrix.levels), default=0),
+            "product error": _relative(matrix @ B, KB),
+            "damping": damping,
+            # Of a right-hand side that is random, and of a solution that is.
+            "solve residual": _relative(K @ X + damping * X, B),
+            "solution error": _relative(factor.solve(KB + damping * B), B),
+            "own residual": _relative(matrix @ X + damping * X, B),
+            "build s": build,
+            "factor s": seconds,
+            "MB": matrix.nbytes / 1e6,
+        }
+        row["over tol"] = max(row["solve residual"], row["solution error"]) / tol
+        rows.append(row)
+    return rows
 
 
 def _relative(found, exact):

@@ -103,6 +103,47 @@ def symmetric(array):
     return (array + array.T) / 2
 
 
+def nested(K, m, r, seed=0):
+    """A matrix of K leaves whose far field is conditioned on r indices of each node.
+
+    Within a node skeletons speak for the others weakly, and across nodes strongly, so
+    that they are what a greedy choice finds.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = [np.eye(m) + 0.1 / m * low_rank(m, m, seed + k) for k in range(K)]
+    skeletons = [rng.permutation(m)[:r] for _ in range(K)]
+    if K == 1:
+        return blocks[0]
+    U = np.zeros((K * m, K * r))
+    for k, (D, S) in enumerate(zip(blocks, skeletons, strict=True)):
+        U[k * m : (k + 1) * m, k * r : (k + 1) * r] = D[:, S] @ np.linalg.inv(
+            D[np.ix_(S, S)]
+        )
+    inner = [D[np.ix_(S, S)] for D, S in zip(blocks, skeletons, strict=True)]
+    C = _upper(inner, r, rng)
+    out = U @ C @ U.T
+    for k, D in enumerate(blocks):
+        out[k * m : (k + 1) * m, k * m : (k + 1) * m] = D
+    return symmetric(out)
+
+
+def _upper(inner, r, rng):
+    """The matrix of the skeletons: its diagonal blocks given, nested itself."""
+    if len(inner) == 1:
+        return inner[0]
+    half = len(inner) // 2
+    left, right = _upper(inner[:half], r, rng), _upper(inner[half:], r, rng)
+    # Coupled through the first r indices of either half, weakly enough for a positive
+    # definite whole: the norm of the whitened coupling is below one.
+    W, V = (
+        block[:, :r] @ np.linalg.inv(np.linalg.cholesky(block[:r, :r])).T
+        for block in (left, right)
+    )
+    Q, _ = np.linalg.qr(rng.standard_normal((r, r)))
+    coupling = W @ (0.8 * Q) @ V.T
+    return np.block([[left, coupling], [coupling.T, right]])
+
+
 # Of 70 indices each, so that leaves differ in length.
 PSD = {
     "rank 1": lambda: low_rank(70, 1),

@@ -1,5 +1,6 @@
 """Hierarchical matrices of symmetric positive semidefinite operators."""
 
-from skgnh.hmatrix.hierarchical import HierarchicalMatrix, compress
+from skgnh.hmatrix.compression import compress
+from skgnh.hmatrix.hierarchical import HierarchicalMatrix
 
 __all__ = ["HierarchicalMatrix", "compress"]

@@ -36,16 +36,15 @@ class HierarchicalFactor:
                 f"damping must be positive and finite, got {damping}."
             )
         self._matrix = matrix
-        self._levels = []
+        self._levels, self._logdet = [], 0.0
         D = _shift(matrix.levels[0].D if matrix.levels else matrix.top, damping)
         pull = None
         levels = matrix.levels
         for depth, level in enumerate(levels):
             U = level.U if pull is None else pull @ level.U
-            L = batched_cholesky(D, _TRIES if depth else 12)
-            inverse = _invert(L)
+            inverse = self._inverse(D, _TRIES if depth else 12, depth == 0)
             Z, R = np.linalg.qr(inverse @ U)
-            self._levels.append((L, inverse, Z))
+            self._levels.append((inverse, Z))
             above = levels[depth + 1].D if depth + 1 < len(levels) else matrix.top
             r = R.shape[1]
             pull = np.zeros_like(above)
@@ -53,34 +52,42 @@ class HierarchicalFactor:
             D = pull @ above @ np.swapaxes(pull, 1, 2)
             # On the diagonal R D' R^T is taken away and the identity added.
             D[:, :r, :r] = D[:, r:, r:] = np.eye(r)
-        L = batched_cholesky(D, _TRIES if levels else 12)
-        self._top = (L, _invert(L))
+        self._top = self._inverse(D, _TRIES if levels else 12, not levels)
         self._low = None
         if matrix.low.shape[1]:
             Y = self._solve(matrix.low)
             core = np.eye(Y.shape[1], dtype=Y.dtype) + matrix.low.T @ Y
-            L = batched_cholesky(core[None])
-            self._low = (Y, L, _invert(L)[0])
+            self._low = (Y, self._inverse(core[None])[0])
+
+    def _inverse(self, D: Array, tries: int = 12, leaves: bool = False) -> Array:
+        """Return the inverses of the Cholesky factors; note the determinant.
+
+        The factors themselves are of no further use. Of the indices that only fill
+        leaves up, the determinant knows nothing.
+        """
+        L = batched_cholesky(D, tries)
+        diagonal = np.einsum("kii->ki", L)
+        if leaves:
+            diagonal = diagonal[self._matrix.index >= 0]
+        self._logdet += 2 * float(np.log(diagonal).sum())
+        return _invert(L)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the factors, the diagonal blocks' both triangles counted."""
+        """Bytes of the arrays, of triangles the zeros too."""
         arrays = [array for level in self._levels for array in level]
-        arrays += [*self._top, *(self._low or ())]
+        arrays += [self._top, *(self._low or ())]
         return sum(array.nbytes for array in arrays)
 
     def _solve(self, B: Array) -> Array:
         stack, b = [], self._matrix.gather(B)
-        for _, inverse, Z in self._levels:
+        for inverse, Z in self._levels:
             y = inverse @ b
             z = np.swapaxes(Z, 1, 2) @ y
             stack.append((y, z))
             b = z.reshape(len(z) // 2, 2 * z.shape[1], -1)
-        inverse = self._top[1]
-        x = np.swapaxes(inverse, 1, 2) @ (inverse @ b)
-        for (_, inverse, Z), (y, z) in zip(
-            self._levels[::-1], stack[::-1], strict=True
-        ):
+        x = np.swapaxes(self._top, 1, 2) @ (self._top @ b)
+        for (inverse, Z), (y, z) in zip(self._levels[::-1], stack[::-1], strict=True):
             y += Z @ (x.reshape(z.shape) - z)
             x = np.swapaxes(inverse, 1, 2) @ y
         return self._matrix.scatter(x)
@@ -102,25 +109,13 @@ class HierarchicalFactor:
         columns = np.asarray(rhs, dtype=self._matrix.dtype).reshape(len(rhs), -1)
         x = self._solve(columns)
         if self._low is not None:
-            Y, _, inverse = self._low
+            Y, inverse = self._low
             x -= Y @ (inverse.T @ (inverse @ (self._matrix.low.T @ x)))
         return x.reshape(rhs.shape)
 
     def logdet(self) -> float:
         """Return ``log det (H + damping I)``."""
-        triangles = [level[0] for level in self._levels] + [self._top[0]]
-        if self._low is not None:
-            triangles.append(self._low[1])
-        diagonals = [np.einsum("kii->ki", L) for L in triangles]
-        return 2 * float(sum(np.log(d).sum() for d in diagonals)) - self._filling()
-
-    def _filling(self) -> float:
-        """Return what the indices that only fill leaves up add to the determinant."""
-        index = self._matrix.index
-        if (index >= 0).all():
-            return 0.0
-        (L, _, _) = self._levels[0]
-        return 2 * float(np.log(np.einsum("kii->ki", L)[index < 0]).sum())
+        return self._logdet
 
 
 def batched_cholesky(D: Array, tries: int = 12) -> Array:
@@ -150,4 +145,7 @@ def _shift(D: Array, damping: float) -> Array:
 def _invert(L: Array) -> Array:
     """Return the inverses of a stack of lower triangles."""
     (trtri,) = get_lapack_funcs(("trtri",), (L,))
-    return np.stack([trtri(block.T, lower=0)[0].T for block in L])
+    out = np.empty_like(L)
+    for block, inverse in zip(L, out, strict=True):
+        inverse[:] = trtri(block.T, lower=0)[0].T
+    return out

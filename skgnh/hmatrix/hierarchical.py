@@ -2,21 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.hmatrix.factor import HierarchicalFactor, batched_cholesky
-from skgnh.hmatrix.low_rank import nystrom
-from skgnh.hmatrix.skeleton import select
-from skgnh.hmatrix.tree import distance_order, leaves, natural_order
+from skgnh.hmatrix.factor import HierarchicalFactor
 
 Array = Any
-
-_ORDERS = ("natural", "angle", "kernel")
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Level:
     @cached_property
     def D_skeleton(self) -> Array:
         """The blocks of the skeletons, of shape (K, r, r)."""
-        return _principal(self.D, self.skeleton)
+        return principal(self.D, self.skeleton)
 
 
 class HierarchicalMatrix(LinearOperator):
@@ -55,7 +48,7 @@ class HierarchicalMatrix(LinearOperator):
     submatrix of H (of what the global part leaves of it, a Schur complement too). So
     ``H + damping I`` is positive definite for every positive damping.
 
-    Built by :func:`compress`. With nodes of m indices and rank r, products cost
+    Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices and rank r, products cost
     O(P (m + r)), a factorisation O(P (m^2 + r^2)), and memory is P (m + r) numbers.
 
     References
@@ -74,23 +67,28 @@ class HierarchicalMatrix(LinearOperator):
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; of symmetric blocks, one triangle."""
-        symmetric = self.top.size + sum(level.D.size for level in self.levels)
+        symmetric = [self.top, *(level.D for level in self.levels)]
+        triangles = sum(D.size + D.shape[0] * D.shape[1] for D in symmetric) // 2
         others = self.low.size + sum(level.U.size for level in self.levels)
-        return int((symmetric / 2 + others) * self.dtype.itemsize)
+        return (triangles + others) * self.dtype.itemsize
 
     @cached_property
-    def _inside(self) -> Array:
-        return self.index >= 0
+    def _places(self) -> Array:
+        """Where each index lies in the flattened leaves."""
+        (where,) = np.nonzero(self.index.ravel() >= 0)
+        out = np.empty_like(where)
+        out[self.index.ravel()[where]] = where
+        return out
 
     def gather(self, X: Array) -> Array:
         """Return rows of X by leaf, of shape (leaves, m, k); zero where filled up."""
-        return np.where(self._inside[..., None], X[self.index], 0)
+        out = X[self.index]
+        out[self.index < 0] = 0
+        return out
 
     def scatter(self, leaves: Array) -> Array:
         """Return the rows of leaves in the order of the indices."""
-        out = np.empty((self.shape[0], leaves.shape[2]), leaves.dtype)
-        out[self.index[self._inside]] = leaves[self._inside]
-        return out
+        return leaves.reshape(-1, leaves.shape[2])[self._places]
 
     def _matmat(self, X: Array) -> Array:
         X = np.asarray(X, dtype=self.dtype)
@@ -125,230 +123,10 @@ class HierarchicalMatrix(LinearOperator):
         return HierarchicalFactor(self, damping)
 
 
-def compress(
-    H: Any,
-    *,
-    rank: int = 64,
-    leaf_size: int | None = None,
-    tol: float = 0.0,
-    global_rank: int = 0,
-    n_samples: int | None = None,
-    order: str = "natural",
-    random_state: int = 0,
-) -> HierarchicalMatrix:
-    """Compress a symmetric positive semidefinite operator.
-
-    Parameters
-    ----------
-    H : operator of shape (P, P)
-        With products (``H @ V``), ``entries`` and ``diagonal``.
-    rank : int, default=64
-        Most skeletons of a node.
-    leaf_size : int, optional
-        Most indices of a leaf, by default twice the rank.
-    tol : float, default=0.0
-        Accuracy of the far field, relative to each node's, that ends the skeletons
-        before `rank`.
-    global_rank : int, default=0
-        Rank of the global part, a randomised Nyström approximation that is taken out
-        first.
-    n_samples : int, optional
-        Columns sampled as everyone's far field, by default twice the leaf size.
-    order : {'natural', 'angle', 'kernel'}, default='natural'
-        Order of the indices in the tree: their own, which for a network is by layer and
-        output neuron, or by Gram distances.
-    random_state : int, default=0
-        Seed.
-
-    Returns
-    -------
-    HierarchicalMatrix
-        The approximation; exact where P is at most a leaf. The build takes `n_samples`
-        (and three times `global_rank`) products, and ``P (m + 4 r)`` entries.
-
-    Raises
-    ------
-    ValueError
-        If the operator lacks a method, a parameter is off, or H is not symmetric where
-        it is looked at; its subclass LinAlgError if H is not finite or its diagonal
-        negative.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skgnh.hmatrix import compress
-    >>> from skgnh.operators import DenseMatrix
-    >>> x = np.linspace(0, 1, 500)
-    >>> K = DenseMatrix(np.exp(-np.abs(x[:, None] - x) / 0.1))
-    >>> A = compress(K, rank=16)
-    >>> v = np.ones(500)
-    >>> bool(np.linalg.norm(A @ v - K @ v) < 1e-2 * np.linalg.norm(K @ v))
-    True
-    >>> x = A.factor(1e-3).solve(v)
-    >>> bool(np.linalg.norm(A @ x + 1e-3 * x - v) < 1e-8)
-    True
-    """
-    _check_parameters(rank, leaf_size, tol, global_rank, n_samples, order)
-    _check(H)
-    leaf_size = 2 * rank if leaf_size is None else leaf_size
-    P, dtype = H.shape[0], H.dtype
-    rng = np.random.default_rng(random_state)
-    diagonal = H.diagonal()
-    if not np.isfinite(diagonal).all() or (diagonal < 0).any():
-        raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
-    low = nystrom(H, min(global_rank, P), rng)
-    if leaf_size >= P:
-        index = np.arange(P)[None]
-        top = _symmetric(H.entries(index[0], index[0])) - low @ low.T
-        return HierarchicalMatrix(index, [], top[None], low)
-
-    n_leaves = 2 ** int(np.ceil(np.log2(P / leaf_size)))
-    if order == "natural":
-        sequence = natural_order(P)
-    else:
-        sequence = distance_order(H, n_leaves, order, rng)
-    index = leaves(sequence, n_leaves)
-    panel, sampled = _far_panel(H, low, diagonal, n_samples or 2 * leaf_size, rng)
-    # Relative to each index's own scale; one without any gets the least of the whole.
-    eps = float(np.finfo(dtype).eps)
-    least = eps * float(diagonal.mean() or 1.0)
-    jitter = (100 * eps * np.maximum(diagonal, least)).astype(dtype)
-
-    here, levels, leaf_of = index, [], np.empty(P, dtype=int)
-    leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
-    D = np.stack([_block(H, low, node, jitter) for node in here])
-    while True:
-        if len(here) == 1:
-            return HierarchicalMatrix(index, levels, D, low)
-        span = n_leaves // len(here)
-        far = np.empty_like(D)
-        for k, node in enumerate(here):
-            rows = np.where((node >= 0)[:, None], panel[node], 0)
-            rows = rows * (leaf_of[sampled] // span != k)
-            np.matmul(rows, rows.T, out=far[k])
-        skeleton = select(D, far, min(rank, here.shape[1]), tol)
-        levels.append(Level(D, _interpolation(D, skeleton), skeleton))
-        inner = levels[-1].D_skeleton
-        here = np.take_along_axis(here, skeleton, axis=1).reshape(len(here) // 2, -1)
-        D = _couple(H, low, here, inner)
-
-
-def _check_parameters(
-    rank: int,
-    leaf_size: int | None,
-    tol: float,
-    global_rank: int,
-    n_samples: int | None,
-    order: str,
-) -> None:
-    sizes = {
-        "rank": rank,
-        "leaf_size": leaf_size,
-        "global_rank": global_rank,
-        "n_samples": n_samples,
-    }
-    for name, size in sizes.items():
-        optional = size is None and name in ("leaf_size", "n_samples")
-        if not (isinstance(size, Integral) or optional):
-            raise ValueError(f"{name} must be an integer, got {size!r}.")
-    leaf_size = 2 * rank if leaf_size is None else leaf_size
-    if rank < 1 or leaf_size < rank:
-        raise ValueError(
-            f"1 <= rank <= leaf_size is needed, got {rank} and {leaf_size}."
-        )
-    if global_rank < 0 or (n_samples is not None and n_samples < 1):
-        raise ValueError(
-            f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
-            f"{n_samples}."
-        )
-    if not (isinstance(tol, Real) and tol >= 0):
-        raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
-    if order not in _ORDERS:
-        raise ValueError(f"Unknown order {order!r}; choose among {_ORDERS}.")
-
-
-def _check(H: Any) -> None:
-    missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
-    if missing:
-        raise ValueError(
-            f"{type(H).__name__} has no {' and no '.join(missing)}: a hierarchical "
-            "matrix is built from entries. Wrap an array in "
-            "skgnh.operators.DenseMatrix."
-        )
-    if H.shape[0] != H.shape[1] or not H.shape[0]:
-        raise ValueError(f"H must be square, got shape {H.shape}.")
-    if H.dtype not in (np.float32, np.float64):
-        raise ValueError(f"H must be of float32 or float64, got {H.dtype}.")
-
-
-def _symmetric(block: Array) -> Array:
-    """Return a principal block without the asymmetry of rounding."""
-    if not np.isfinite(block).all():
-        raise np.linalg.LinAlgError("H must be finite.")
-    gap = np.max(np.abs(block - block.T), initial=0)
-    if gap > np.finfo(block.dtype).eps ** 0.5 * np.max(np.abs(block), initial=0):
-        raise ValueError(f"H must be symmetric; it is off by {gap:.1e}.")
-    return (block + block.T) / 2
-
-
-def _far_panel(
-    H: Any, low: Array, diagonal: Array, n_samples: int, rng: Any
-) -> tuple[Array, Array]:
-    """Return scaled random columns of the remainder, and which they are."""
-    P = len(diagonal)
-    sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
-    unit = np.zeros((P, len(sampled)), H.dtype)
-    unit[sampled, np.arange(len(sampled))] = 1
-    panel = H @ unit
-    _symmetric(panel[sampled])
-    panel -= low @ low[sampled].T
-    own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
-    scale = np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
-    if not np.isfinite(panel).all():
-        raise np.linalg.LinAlgError("H must be finite.")
-    return panel * scale, sampled
-
-
-def _block(H: Any, low: Array, node: Array, jitter: Array) -> Array:
-    """Return a leaf's block; indices that fill it up are uncoupled."""
-    inside = node >= 0
-    out = np.eye(len(node), dtype=H.dtype)
-    block = H.entries(node[inside], node[inside])
-    block = _symmetric(block) - low[node[inside]] @ low[node[inside]].T
-    block.flat[:: len(block) + 1] += jitter[node[inside]]
-    out[np.ix_(inside, inside)] = block
-    return out
-
-
-def _principal(D: Array, positions: Array) -> Array:
+def principal(D: Array, positions: Array) -> Array:
+    """Return principal submatrices of a stack."""
     nodes = np.arange(len(D))[:, None, None]
     return D[nodes, positions[:, :, None], positions[:, None, :]]
-
-
-def _interpolation(D: Array, skeleton: Array) -> Array:
-    """Return ``D_{:S} D_SS^-1``, exactly the identity on S."""
-    L = batched_cholesky(_principal(D, skeleton))
-    out = np.empty((*D.shape[:2], skeleton.shape[1]), D.dtype)
-    for k, (factor, positions) in enumerate(zip(L, skeleton, strict=True)):
-        half = solve_triangular(factor, D[k][positions], lower=True)
-        out[k] = solve_triangular(factor, half, lower=True, trans="T").T
-        out[k, positions] = np.eye(len(positions))
-    return out
-
-
-def _couple(H: Any, low: Array, here: Array, inner: Array) -> Array:
-    """Return the blocks of pairs: the children's own, and entries between them."""
-    r = inner.shape[1]
-    out = np.zeros((len(here), 2 * r, 2 * r), H.dtype)
-    out[:, :r, :r], out[:, r:, r:] = inner[::2], inner[1::2]
-    for block, node in zip(out, here, strict=True):
-        left, right = node[:r], node[r:]
-        rows, columns = np.flatnonzero(left >= 0), np.flatnonzero(right >= 0)
-        found = H.entries(left[rows], right[columns])
-        found = found - low[left[rows]] @ low[right[columns]].T
-        block[:r, r:][np.ix_(rows, columns)] = found
-        block[r:, :r] = block[:r, r:].T
-    return out
 
 
 def _pair(x: Array) -> Array:

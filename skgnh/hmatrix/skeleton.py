@@ -7,7 +7,7 @@ import numpy as np
 Array = Any
 
 
-def select(D: Array, far: Array, rank: int, tol: float) -> Array:
+def select(D: Array, far: Array, rank: int, tol: float, least: int = 1) -> Array:
     r"""Choose skeletons of many nodes at once, greedily.
 
     The far field of a node is approximated by conditioning on its skeleton S,
@@ -28,6 +28,8 @@ def select(D: Array, far: Array, rank: int, tol: float) -> Array:
     tol : float
         Stop once, in every node, the far field left is below `tol` times the whole, in
         the Frobenius norm.
+    least : int, default=1
+        Fewest indices for a node, whatever is left.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def select(D: Array, far: Array, rank: int, tol: float) -> Array:
     chosen = []
     for _ in range(rank):
         left = np.maximum(np.einsum("kii->ki", far), 0)
-        if chosen and np.all(np.sum(left, axis=1) <= tol**2 * whole):
+        if len(chosen) >= least and np.all(np.sum(left, axis=1) <= tol**2 * whole):
             break
         own = np.einsum("kii->ki", D)
         gain = left.copy()

@@ -167,9 +167,9 @@ def test_float32_stays_float32(P, global_rank):
 def test_bytes_are_those_of_the_factors():
     A = made(low_rank(64, 80), rank=2, leaf_size=8, global_rank=3)
     nbytes = A.factor(1.0).nbytes
-    # L and its inverse of each node, and Z; then those of the global part.
-    leaf, pairs = 2 * 64 + 8 * 2, 2 * 16 + 4 * 2
-    numbers = 8 * leaf + (4 + 2) * pairs + 2 * 16 + 64 * 3 + 2 * 9
+    # The inverse triangle and Z of each node; then those of the global part.
+    leaf, pairs = 64 + 8 * 2, 16 + 4 * 2
+    numbers = 8 * leaf + (4 + 2) * pairs + 16 + 64 * 3 + 9
     assert nbytes == 8 * numbers
     sizes = [
         made(kernel("exponential", points(P, 1)), rank=4, leaf_size=8).factor(1).nbytes

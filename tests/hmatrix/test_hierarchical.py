@@ -1,5 +1,7 @@
 """The hierarchical matrix against dense ones: definition, accuracy, definiteness."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from cases import assert_close
@@ -8,6 +10,7 @@ from matrices import (
     digits_hessian,
     kernel,
     low_rank,
+    nested,
     points,
     random_network,
     repeated,
@@ -16,7 +19,7 @@ from matrices import (
     with_zeros,
 )
 from scipy.linalg import LinAlgError
-from scipy.sparse.linalg import LinearOperator, aslinearoperator, eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skgnh.hmatrix import HierarchicalMatrix, compress
 from skgnh.operators import DenseMatrix
@@ -154,47 +157,6 @@ def test_exponential_kernel_on_a_line_is_exact_at_rank_two(rank, order):
     A = made(array, rank=rank, leaf_size=12, order=order, n_samples=150)
     assert len(A.levels) >= 4
     assert relative_error(A, array) < 1e-12
-
-
-def nested(K, m, r, seed=0):
-    """A matrix of K leaves whose far field is conditioned on r indices of each node.
-
-    Within a node skeletons speak for the others weakly, and across nodes strongly, so
-    that they are what a greedy choice finds.
-    """
-    rng = np.random.default_rng(seed)
-    blocks = [np.eye(m) + 0.1 / m * low_rank(m, m, seed + k) for k in range(K)]
-    skeletons = [rng.permutation(m)[:r] for _ in range(K)]
-    if K == 1:
-        return blocks[0]
-    U = np.zeros((K * m, K * r))
-    for k, (D, S) in enumerate(zip(blocks, skeletons, strict=True)):
-        U[k * m : (k + 1) * m, k * r : (k + 1) * r] = D[:, S] @ np.linalg.inv(
-            D[np.ix_(S, S)]
-        )
-    inner = [D[np.ix_(S, S)] for D, S in zip(blocks, skeletons, strict=True)]
-    C = upper(inner, r, rng)
-    out = U @ C @ U.T
-    for k, D in enumerate(blocks):
-        out[k * m : (k + 1) * m, k * m : (k + 1) * m] = D
-    return symmetric(out)
-
-
-def upper(inner, r, rng):
-    """The matrix of the skeletons: its diagonal blocks given, nested itself."""
-    if len(inner) == 1:
-        return inner[0]
-    half = len(inner) // 2
-    left, right = upper(inner[:half], r, rng), upper(inner[half:], r, rng)
-    # Coupled through the first r indices of either half, weakly enough for a positive
-    # definite whole: the norm of the whitened coupling is below one.
-    W, V = (
-        block[:, :r] @ np.linalg.inv(np.linalg.cholesky(block[:r, :r])).T
-        for block in (left, right)
-    )
-    Q, _ = np.linalg.qr(rng.standard_normal((r, r)))
-    coupling = W @ (0.8 * Q) @ V.T
-    return np.block([[left, coupling], [coupling.T, right]])
 
 
 @pytest.mark.parametrize(("K", "m", "r"), [(2, 6, 2), (4, 6, 2), (8, 8, 3)])
@@ -421,6 +383,16 @@ def test_scaled_rows_are_compressed_as_the_rows_are(decades):
     assert relative_error(A, array) < 1e-3
 
 
+def test_global_part_may_leave_nothing_but_rounding():
+    array = kernel("gaussian", points(2000, 3), length=0.5)
+    A = made(array, rank=64, global_rank=400, order="kernel")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 5))
+    assert np.linalg.norm(A @ X - array @ X) < 1e-11 * np.linalg.norm(array @ X)
+    for damping in (1e-2, 1e-8):
+        assert np.all(np.sum(X * A.factor(damping).solve(X), axis=0) > 0)
+
+
 # ---- memory and precision ------------------------------------------------------------
 
 
@@ -466,6 +438,46 @@ def test_network_in_float32_stays_float32():
     assert relative_error(A, H.toarray()) < 0.5
 
 
+def test_build_holds_the_sampled_columns_once(monkeypatch):
+    monkeypatch.setattr("skgnh.hmatrix.from_entries._BATCH_BYTES", 2**20)
+    x = np.linspace(0, 1, 4096)
+
+    class OnTheFly(OnlyProductsAndEntries):
+        def __init__(self):
+            self.shape, self.dtype = (len(x), len(x)), x.dtype
+            self.n_products = self.n_entries = 0
+
+        def __matmul__(self, V):
+            return np.outer(x, x @ V)
+
+        def entries(self, rows, columns):
+            return np.outer(x[rows], x[columns])
+
+        def diagonal(self):
+            return x**2
+
+    tracemalloc.start()
+    try:
+        compress(OnTheFly(), rank=8, n_samples=1024)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * 8 * len(x) * 1024
+
+
+def test_nodes_of_all_batches_have_as_many_skeletons(monkeypatch):
+    # The first nodes have little of a far field, the last ones more of it.
+    F = low_rank(64, 12)
+    F[:32] = F[:, :32] = 0
+    array = F + np.eye(64)
+    whole = made(array, rank=6, leaf_size=8, tol=1e-8)
+    monkeypatch.setattr("skgnh.hmatrix.hierarchical.rows_per_chunk", lambda _: 1)
+    A = made(array, rank=6, leaf_size=8, tol=1e-8)
+    assert A.levels[0].skeleton.shape == (8, 6)
+    for level, expected in zip(A.levels, whole.levels, strict=True):
+        np.testing.assert_array_equal(level.skeleton, expected.skeleton)
+
+
 # ---- refusals ------------------------------------------------------------------------
 
 
@@ -492,14 +504,6 @@ def test_network_in_float32_stays_float32():
 def test_parameters_that_are_off_are_refused(settings, message, P):
     with pytest.raises(ValueError, match=message):
         made(low_rank(P, 3), **settings)
-
-
-def test_operator_of_products_only_is_refused():
-    H = aslinearoperator(np.eye(5))
-    message = "has no entries and no diagonal: a hierarchical matrix is built from"
-    with pytest.raises(ValueError, match=message) as error:
-        compress(H)
-    assert type(H).__name__ in str(error.value)
 
 
 def test_operator_that_is_not_square_is_refused():

@@ -1,0 +1,108 @@
+"""What a hierarchical matrix is built of, taken from entries and sampled columns."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+Array = Any
+
+# Of the unit vectors of the columns that are sampled at a time.
+_BATCH_BYTES = 2**25
+
+
+class FromEntries:
+    """Blocks, far fields and couplings of ``H - low low^T``, from the leaves up.
+
+    Parameters
+    ----------
+    H : operator of shape (P, P)
+        With products, ``entries`` and ``diagonal``.
+    low : ndarray of shape (P, k)
+        Global part.
+    index : ndarray of int of shape (K, m)
+        Leaves, filled up with -1.
+    n_samples : int
+        Columns of H that stand for everyone's far field.
+    rng : Generator
+        Draws them.
+    """
+
+    def __init__(self, H: Any, low: Array, index: Array, n_samples: int, rng: Any):
+        self._H, self._low, self._here = H, low, index
+        P = H.shape[0]
+        self._sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
+        leaf_of = np.empty(P, dtype=int)
+        leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
+        # The node of this level that each sampled column lies in.
+        self._home = leaf_of[self._sampled]
+        self._panel = self._far_panel()
+
+    def blocks(self) -> Array:
+        """Return the leaves' blocks; indices that fill them up are uncoupled."""
+        index, low = self._here, self._low
+        if index.shape[1] == 1:
+            own = self._H.diagonal() - np.einsum("ij,ij->i", low, low)
+            return np.where(index >= 0, own[index], 1)[:, None]
+        out = np.empty((*index.shape, index.shape[1]), self._H.dtype)
+        out[:] = np.eye(index.shape[1])
+        for node, whole in zip(index, out, strict=True):
+            inside = node[node >= 0]
+            block = self._H.entries(inside, inside)
+            block = symmetric(block) - low[inside] @ low[inside].T
+            whole[: len(inside), : len(inside)] = block
+        return out
+
+    def far(self, part: slice) -> Array:
+        """Return ``F F^T`` of the far fields F of some nodes, of shape (k, m, m)."""
+        nodes = self._here[part]
+        out = np.empty((*nodes.shape, nodes.shape[1]), self._panel.dtype)
+        for k, node in enumerate(nodes):
+            rows = np.where((node >= 0)[:, None], self._panel[node], 0)
+            rows = rows * (self._home != part.start + k)
+            np.matmul(rows, rows.T, out=out[k])
+        return out
+
+    def couple(self, skeleton: Array, inner: Array) -> Array:
+        """Go up to pairs; return what couples both, of shape (K / 2, r, r)."""
+        r = skeleton.shape[1]
+        here = np.take_along_axis(self._here, skeleton, axis=1).reshape(-1, 2 * r)
+        self._here, self._home = here, self._home // 2
+        out = np.zeros((len(here), r, r), inner.dtype)
+        for block, node in zip(out, here, strict=True):
+            left, right = node[:r], node[r:]
+            rows, columns = np.flatnonzero(left >= 0), np.flatnonzero(right >= 0)
+            found = self._H.entries(left[rows], right[columns])
+            found = found - self._low[left[rows]] @ self._low[right[columns]].T
+            block[np.ix_(rows, columns)] = found
+        return out
+
+    def _far_panel(self) -> Array:
+        """Return scaled random columns of the remainder."""
+        H, sampled = self._H, self._sampled
+        P = H.shape[0]
+        panel = np.empty((P, len(sampled)), H.dtype)
+        batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
+        for part in gen_batches(len(sampled), batch):
+            columns = sampled[part]
+            unit = np.zeros((P, len(columns)), H.dtype)
+            unit[columns, np.arange(len(columns))] = 1
+            panel[:, part] = H @ unit
+        symmetric(panel[sampled])
+        for part in gen_batches(len(sampled), batch):
+            panel[:, part] -= self._low @ self._low[sampled[part]].T
+        if not np.isfinite(panel).all():
+            raise np.linalg.LinAlgError("H must be finite.")
+        own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
+        panel *= np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
+        return panel
+
+
+def symmetric(block: Array) -> Array:
+    """Return a principal block without the asymmetry of rounding."""
+    if not np.isfinite(block).all():
+        raise np.linalg.LinAlgError("H must be finite.")
+    gap = np.max(np.abs(block - block.T), initial=0)
+    if gap > np.finfo(block.dtype).eps ** 0.5 * np.max(np.abs(block), initial=0):
+        raise ValueError(f"H must be symmetric; it is off by {gap:.1e}.")
+    return (block + block.T) / 2
