@@ -157,8 +157,6 @@ def parse(argv=None):
     add("--rows", type=int, help="rows of the curvature")
     add("--dtype", choices=("float32", "float64"), default="float64")
     add("--storage", type=int, help="numbers a parameter")
-    add("--shares", type=_floats, default=(0, 0.25, 0.5, 0.75), help="global part's")
-    add("--orders", type=_names, default=("natural",), help="natural,angle,kernel")
     add("--vectors", type=int, default=32, help="random vectors of the errors")
     add("--dampings", type=_floats, default=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5))
     add("--residuals", type=_floats, default=(1e-3, 1e-6))

@@ -7,14 +7,12 @@ from time import perf_counter
 import numpy as np
 from scipy.sparse.linalg import eigsh
 
-from skgnh.hmatrix import compress
 from skgnh.hmatrix.low_rank import nystrom
+from skgnh.inspection.eigenpairs import hierarchical
+from skgnh.solvers.hmatrix import HMatrix, HMatrixFactor
 from skgnh.solvers.kfac import KroneckerFactor
 from skgnh.solvers.nystrom import LowRankFactor
 from skgnh.solvers.preconditioned import conjugate_gradients
-
-# At least the leaf's size over the rank; a storage is spent best at about 2.8.
-LEAF_OVER_RANK = 2.0
 
 
 def timed(call):
@@ -27,51 +25,32 @@ def timed(call):
 # ---- equal storage -------------------------------------------------------------------
 
 
-def plan(n_parameters, storage, share):
-    """Ranks and leaf size of an H-matrix with `storage` numbers a parameter.
-
-    A global part of rank g, leaves of m indices and rank r take
-    ``g + m/2 + r + 4 r^2 / m`` numbers a parameter, of symmetric blocks one triangle.
-    """
-    global_rank = round(share * storage)
-    rest = storage - global_rank
-    best = None
-    for depth in range(1, int(np.log2(n_parameters))):
-        m = n_parameters / 2**depth
-        room = 16 * (rest / m - 0.5) + 1
-        rank = int(m * (np.sqrt(max(room, 0)) - 1) / 8)
-        if rank >= 1 and m >= LEAF_OVER_RANK * rank and (not best or rank > best[0]):
-            best = rank, int(np.ceil(m))
-    if best is None:
-        raise ValueError(f"{rest} numbers a parameter are too few for a remainder.")
-    return {"rank": best[0], "leaf_size": best[1], "global_rank": global_rank}
-
-
 class Approximations:
     """H-matrices, low rank and K-FAC of one matrix, made once for all parts."""
 
     def __init__(self, H, args):
-        self.H = H
-        P, itemsize = H.shape[0], H.dtype.itemsize
+        self.H, self.seed = H, args.seed
+        P = H.shape[0]
         rng = np.random.default_rng(args.seed)
         rank = min(args.storage, P)
-        self.seconds, self.storage, self.plans, self.hmatrices = {}, {}, {}, {}
+        self.seconds, self.storage, self.hmatrices = {}, {}, {}
         self.low, self.seconds["low rank"] = timed(lambda: nystrom(H, rank, rng))
         self.storage["low rank"] = self.low.size / P
         self.kfac, self.seconds["kfac"] = timed(lambda: KroneckerFactor(H))
         units = H.network.layer_units
         pairs = zip(units[:-1], units[1:], strict=True)
         self.storage["kfac"] = sum((i + 1) ** 2 + o**2 for i, o in pairs) / P
-        for order in args.orders:
-            for share in args.shares:
-                name = f"hmatrix {order} {share:g}"
-                settings = plan(P, args.storage, share)
-                call = partial(
-                    compress, H, order=order, random_state=args.seed, **settings
-                )
-                matrix, self.seconds[name] = timed(call)
-                self.hmatrices[name], self.plans[name] = matrix, settings
-                self.storage[name] = matrix.nbytes / itemsize / P
+        solver = HMatrix(args.storage, random_state=args.seed)
+        for choice in solver.choices(H):
+            name = f"hmatrix {describe(choice)}"
+            self.hmatrices[name], self.seconds[name] = timed(
+                partial(solver.approximation, H, choice)
+            )
+            self.storage[name] = self.hmatrices[name].size / P
+
+    def factor(self):
+        """The solver's factor with everything still to choose."""
+        return HMatrixFactor(self.H, list(self.hmatrices.values()), self.seed)
 
     def products(self):
         """Products with the approximations, by name."""
@@ -80,6 +59,13 @@ class Approximations:
             "low rank": lambda Z: self.low @ (self.low.T @ Z),
             "kfac": lambda Z: self.kfac.power(Z, 0.0, 1.0),
         }
+
+
+def describe(choice):
+    """A choice of the solver in words."""
+    basis = "own" if choice.tail is None else f"tail {choice.tail:g}"
+    shift = f" shift {choice.shift:g}" if choice.shift else ""
+    return f"{basis} share {choice.share:g}{shift}"
 
 
 # ---- a: accuracy ---------------------------------------------------------------------
@@ -92,6 +78,9 @@ def accuracy(case, made, args):
     Z = rng.standard_normal((H.shape[0], args.vectors)).astype(H.dtype)
     exact = H @ Z
     whole = np.linalg.norm(exact)
+    factor = made.factor()
+    factor.choose_by_error()
+    chosen = f"hmatrix {describe(factor.choice)}"
     return [
         {
             **case,
@@ -99,33 +88,29 @@ def accuracy(case, made, args):
             "error": float(np.linalg.norm(product(Z) - exact) / whole),
             "numbers": made.storage[name],
             "build s": made.seconds[name],
-            **made.plans.get(name, {}),
+            "chosen": "yes" if name == chosen else "",
         }
         for name, product in made.products().items()
     ]
 
 
 def best_errors(rows):
-    """A row for each case: the best H-matrix against low rank and K-FAC."""
+    """A row for each case: the chosen H-matrix against low rank and K-FAC."""
     out = []
     for key in {(row["network"], row["state"]): None for row in rows}:
-        errors = {
-            row["method"]: row["error"]
-            for row in rows
-            if (row["network"], row["state"]) == key
-        }
-        names = [name for name in errors if name.startswith("hmatrix")]
-        hmatrix = min(names, key=errors.get)
+        case = [row for row in rows if (row["network"], row["state"]) == key]
+        errors = {row["method"]: row["error"] for row in case}
+        (chosen,) = [row for row in case if row["chosen"]]
         other = min(errors["low rank"], errors["kfac"])
         out.append(
             {
                 "network": key[0],
                 "state": key[1],
-                "hmatrix": errors[hmatrix],
-                "which": hmatrix.removeprefix("hmatrix "),
+                "hmatrix": chosen["error"],
+                "which": chosen["method"].removeprefix("hmatrix "),
                 "low rank": errors["low rank"],
                 "kfac": errors["kfac"],
-                "gain": other / errors[hmatrix],
+                "gain": other / chosen["error"],
             }
         )
     return out
@@ -135,23 +120,26 @@ def best_errors(rows):
 
 
 def preconditioners(made):
-    """Set-ups by name: of a damping, a map of residuals."""
+    """Set-ups by name: of a damping, a map of residuals and what it is."""
     diagonal = made.H.diagonal()
     low = LowRankFactor(made.low, 1.0)
 
     def jacobi(damping):
         scale = 1 / (diagonal + damping)
-        return lambda r: scale * r
+        return lambda r: scale * r, ""
+
+    def hierarchical(damping):
+        factor = made.factor()
+        factor.choose_by_trial(damping)
+        factor.logdet(damping)
+        return lambda r: factor.solve(r, damping), describe(factor.choice)
 
     return {
-        "none": lambda damping: lambda r: r,
+        "none": lambda damping: (lambda r: r, ""),
         "diagonal": jacobi,
-        "kfac": lambda damping: lambda r: made.kfac.solve(r, damping),
-        "nystrom": lambda damping: lambda r: low.solve(r, damping),
-        **{
-            name: lambda damping, matrix=matrix: matrix.factor(damping).solve
-            for name, matrix in made.hmatrices.items()
-        },
+        "kfac": lambda damping: (lambda r: made.kfac.solve(r, damping), ""),
+        "nystrom": lambda damping: (lambda r: low.solve(r, damping), ""),
+        "hmatrix": hierarchical,
     }
 
 
@@ -178,9 +166,12 @@ def preconditioning(case, made, args):
     rows = []
     for name, set_up in preconditioners(made).items():
         for damping in args.dampings:
-            precondition, seconds = timed(lambda d=damping, s=set_up: s(d * mean))
+            (precondition, choice), seconds = timed(
+                lambda d=damping, s=set_up: s(d * mean)
+            )
             found = iterate(H, b, damping * mean, precondition, args)
-            row = {**case, "method": name, "damping": damping, "factor s": seconds}
+            row = {**case, "method": name, "damping": damping, "choice": choice}
+            row["factor s"] = seconds
             for target, (k, time) in found.items():
                 row |= {f"to {target:g}": k, f"s to {target:g}": time}
             rows.append(row)
@@ -215,7 +206,11 @@ def eigenvalues(case, made, args):
     low = np.linalg.svd(made.low, compute_uv=False)[:k] ** 2
     found = {"low rank": (low, 0.0)}
     for name, matrix in made.hmatrices.items():
-        found[name] = timed(lambda matrix=matrix: leading(matrix))
+        found[name] = timed(partial(leading, matrix))
+    # As GNHSpectrum(solver="hmatrix") finds them.
+    rng = np.random.RandomState(args.seed)
+    (values, _), time = timed(lambda: hierarchical(made.H, k, 1e-6, rng))
+    found["hmatrix, refined"] = values[::-1], time
     return [
         {
             **case,

@@ -34,6 +34,7 @@ def compress(
     order: str = "natural",
     source: str | None = None,
     random_state: int = 0,
+    verbose: bool = False,
 ) -> HierarchicalMatrix:
     """Compress a symmetric positive semidefinite operator.
 
@@ -67,6 +68,8 @@ def compress(
         fewer seconds, from those of one product and one block of entries.
     random_state : int, default=0
         Seed.
+    verbose : bool, default=False
+        Whether to print a line for each level that is done.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def compress(
     if source == "products":
         parts = FromProducts(H, low, index, rank, n_columns, rng)
     else:
-        parts = FromEntries(H, low, index, n_samples, rng)
+        parts = FromEntries(H, low, index, n_samples, rng, diagonal)
     D, levels = parts.blocks(), []
     if not hasattr(H, "diagonal"):
         diagonal[index[index >= 0]] = np.einsum("kii->ki", D)[index >= 0]
@@ -135,6 +138,12 @@ def compress(
     np.einsum("kii->ki", D)[...] += jitter
     while len(D) > 1 and rank > 0:
         skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol)
+        if verbose:
+            total, r = int(np.log2(n_leaves)), skeleton.shape[1]
+            print(
+                f"[compress] level {len(levels) + 1} of {total}: {len(D)} nodes of "
+                f"{D.shape[1]} indices, rank {r}"
+            )
         levels.append(Level(D, _interpolation(D, skeleton), skeleton))
         inner = levels[-1].D_skeleton
         D = _paired(inner, parts.couple(skeleton, inner))

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skgnh.memory import rows_per_chunk
+
 Array = Any
 
 # Of the unit vectors of the columns that are sampled at a time.
@@ -26,10 +28,20 @@ class FromEntries:
         Columns of H that stand for everyone's far field.
     rng : Generator
         Draws them.
+    diagonal : ndarray of shape (P,)
+        That of H.
     """
 
-    def __init__(self, H: Any, low: Array, index: Array, n_samples: int, rng: Any):
-        self._H, self._low, self._here = H, low, index
+    def __init__(
+        self,
+        H: Any,
+        low: Array,
+        index: Array,
+        n_samples: int,
+        rng: Any,
+        diagonal: Array,
+    ):
+        self._H, self._low, self._here, self._diagonal = H, low, index, diagonal
         P = H.shape[0]
         self._sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
         leaf_of = np.empty(P, dtype=int)
@@ -42,7 +54,7 @@ class FromEntries:
         """Return the leaves' blocks; indices that fill them up are uncoupled."""
         index, low = self._here, self._low
         if index.shape[1] == 1:
-            own = self._H.diagonal() - np.einsum("ij,ij->i", low, low)
+            own = self._diagonal - np.einsum("ij,ij->i", low, low)
             return np.where(index >= 0, own[index], 1)[:, None]
         out = np.empty((*index.shape, index.shape[1]), self._H.dtype)
         out[:] = np.eye(index.shape[1])
@@ -88,7 +100,7 @@ class FromEntries:
             unit = np.zeros((P, len(columns)), H.dtype)
             unit[columns, np.arange(len(columns))] = 1
             panel[:, part] = H @ unit
-        symmetric(panel[sampled])
+        check_symmetric(panel[sampled])
         for part in gen_batches(len(sampled), batch):
             panel[:, part] -= self._low @ self._low[sampled[part]].T
         if not np.isfinite(panel).all():
@@ -100,9 +112,18 @@ class FromEntries:
 
 def symmetric(block: Array) -> Array:
     """Return a principal block without the asymmetry of rounding."""
+    check_symmetric(block)
+    return (block + block.T) / 2
+
+
+def check_symmetric(block: Array) -> None:
+    """Refuse a principal block that is not finite, or off by more than rounding."""
     if not np.isfinite(block).all():
         raise np.linalg.LinAlgError("H must be finite.")
-    gap = np.max(np.abs(block - block.T), initial=0)
-    if gap > np.finfo(block.dtype).eps ** 0.5 * np.max(np.abs(block), initial=0):
+    # Rows and columns, their difference and its absolute values.
+    size = rows_per_chunk(4 * block[0].nbytes)
+    parts = list(gen_batches(len(block), size))
+    gap = max(np.abs(block[part] - block[:, part].T).max() for part in parts)
+    scale = max(np.abs(block[part]).max() for part in parts)
+    if gap > np.finfo(block.dtype).eps ** 0.5 * scale:
         raise ValueError(f"H must be symmetric; it is off by {gap:.1e}.")
-    return (block + block.T) / 2

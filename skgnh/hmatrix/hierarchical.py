@@ -48,8 +48,9 @@ class HierarchicalMatrix(LinearOperator):
     submatrix of H (of what the global part leaves of it, a Schur complement too). So
     ``H + damping I`` is positive definite for every positive damping.
 
-    Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices and rank r, products cost
-    O(P (m + r)), a factorisation O(P (m^2 + r^2)), and memory is P (m + r) numbers.
+    Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices and rank r,
+    products cost O(P (m + r)), a factorisation O(P (m^2 + r^2)), and memory is
+    P (m + r) numbers.
 
     References
     ----------
@@ -88,7 +89,8 @@ class HierarchicalMatrix(LinearOperator):
 
     def scatter(self, leaves: Array) -> Array:
         """Return the rows of leaves in the order of the indices."""
-        return leaves.reshape(-1, leaves.shape[2])[self._places]
+        rows = leaves.reshape(self.index.size, leaves.shape[2])
+        return rows[self._places]
 
     def _matmat(self, X: Array) -> Array:
         X = np.asarray(X, dtype=self.dtype)

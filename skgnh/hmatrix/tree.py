@@ -15,6 +15,11 @@ def natural_order(n: int) -> Array:
     return np.arange(n)
 
 
+def diagonal_order(diagonal: Array) -> Array:
+    """Return the indices by falling diagonal, for bases near the eigenvectors."""
+    return np.argsort(-diagonal, kind="stable")
+
+
 def distance_order(H: Any, n_leaves: int, kind: str, rng: Any) -> Array:
     r"""Return the indices ordered by recursive median splits on Gram distances.
 

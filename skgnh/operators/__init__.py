@@ -3,12 +3,15 @@
 from skgnh.operators.dense import DenseMatrix
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
 from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.operators.sampler import EntrySampler
 
 __all__ = [
     "DenseMatrix",
     "EntrySampler",
     "GaussNewtonHessian",
+    "KroneckerBasis",
     "LoadedModel",
+    "RotatedHessian",
     "load_estimator",
 ]

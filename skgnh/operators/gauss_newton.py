@@ -228,6 +228,8 @@ class GaussNewtonHessian(LinearOperator):
         """
         if n_probes is not None and n_probes < self.n_roots:
             return self.probe(n_probes, random_state, shared=True).diagonal()
+        if "_tables" in vars(self) and self._tables is not None:
+            return self.ridge + self._tables.diagonal()
         return self.ridge + self.root.column_norms()
 
     def row_traces(self) -> Array:

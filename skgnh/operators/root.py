@@ -60,6 +60,11 @@ class GaussNewtonRoot(LinearOperator):
         shape = (linearization.n_rows * self.n_roots, self.network.n_parameters)
         super().__init__(linearization.theta.dtype, shape)
 
+    @property
+    def has_diagonal_outputs(self) -> bool:
+        """Whether the last layer's roots B are diagonal."""
+        return self.probes is None and self.loss.has_diagonal_root
+
     @cached_property
     def _sqrt_weights(self) -> Array:
         return np.sqrt(self.weights)[:, None, None]

@@ -57,12 +57,23 @@ class PairTables:
     @staticmethod
     def suit(root: Any) -> bool:
         """Say whether the tables pay and fit half the working memory."""
-        if root.n_roots <= _MANY_ROOTS or root.probes is not None:
+        if root.n_roots <= _MANY_ROOTS or not root.has_diagonal_outputs:
             return False
         *hidden, d = root.network.layer_units[1:]
         numbers = sum(hidden) * (sum(hidden) + d) + d + sum(root.network.layer_units)
         size = root.linearization.n_rows * numbers * root.dtype.itemsize
-        return root.loss.has_diagonal_root and fits(2 * size)
+        return fits(2 * size)
+
+    def diagonal(self) -> Array:
+        """Return the diagonal of the data's part: O(n P)."""
+        out = np.empty(self._root.shape[1], self._root.dtype)
+        for depth, layer in enumerate(self._root.network.unpack(out)):
+            if depth == self._last:
+                own = self._outputs
+            else:
+                own = np.einsum("iij->ij", self._tables[depth, depth])
+            np.matmul(own, (self._inputs[depth] ** 2).T, out=layer)
+        return out
 
     def block(self, left: list[Part], right: list[Part]) -> Array:
         """Return the block of the data's part.

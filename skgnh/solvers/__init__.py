@@ -22,7 +22,15 @@ __all__ = [
     "all_solvers",
 ]
 
-_SOLVERS = (Auto, Dense, Gram, CG, KFAC, Nystrom, HMatrix)
+_SOLVERS = {
+    "auto": Auto,
+    "dense": Dense,
+    "gram": Gram,
+    "cg": CG,
+    "kfac": KFAC,
+    "nystrom": Nystrom,
+    "hmatrix": HMatrix,
+}
 
 
 def all_solvers() -> dict[str, type[Solver]]:
@@ -34,4 +42,4 @@ def all_solvers() -> dict[str, type[Solver]]:
     >>> {"auto", "cg", "dense", "gram"} <= set(all_solvers())
     True
     """
-    return {solver.__name__.lower(): solver for solver in _SOLVERS}
+    return dict(_SOLVERS)

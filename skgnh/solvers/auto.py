@@ -36,6 +36,10 @@ class Auto(Solver):
     Gauss-Newton Hessian) gets `dense` if it can be an array within the working memory.
     """
 
+    cost = "that of the solver it takes"
+    memory = "that of the solver it takes"
+    use = "the default"
+
     def select(self, H: Any) -> Solver:
         """Return the solver that the rule takes for H."""
         P, itemsize = H.shape[0], H.dtype.itemsize

@@ -44,10 +44,15 @@ class Solver(BaseEstimator, ABC):
 
     A subclass names in ``requires`` what it asks of the operator beyond products, and
     implements ``_factor``. All that is carried from one point to the next is the last
-    factor, which it gets back as `previous`.
+    factor, which it gets back as `previous`. What it costs, holds and is for stands in
+    ``cost``, ``memory`` and ``use``, from which the documentation makes its table: for
+    P parameters, n rows, r roots each and the sum W of the layers' widths.
     """
 
     requires: tuple[str, ...] = ()
+    cost: str
+    memory: str
+    use: str
 
     def select(self, H: Any) -> "Solver":
         """Return the solver to use for H: this one, but for :class:`Auto`."""

@@ -51,6 +51,9 @@ class CG(Preconditioned):
     """
 
     requires = ("diagonal",)
+    cost = "4 n P an iteration"
+    memory = "n W"
+    use = "many rows and parameters"
 
     def __init__(
         self,

@@ -50,6 +50,9 @@ class Dense(Solver):
     """
 
     requires = ("toarray",)
+    cost = "n r P^2 / 2 + P^3 / 6"
+    memory = "2 P^2"
+    use = "up to some thousand parameters, exactly"
 
     def __init__(self, max_cholesky: int = 4):
         self.max_cholesky = max_cholesky

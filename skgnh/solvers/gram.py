@@ -34,6 +34,9 @@ class Gram(Solver):
     """  # noqa: E501
 
     requires = ("gram_by_ridge", "root", "ridge")
+    cost = "(n r)^2 W + (n r)^3 / 6"
+    memory = "3 (n r)^2"
+    use = "few rows and outputs, exactly"
 
     def _factor(self, H: Any, previous: Factor | None) -> "GramFactor":
         return GramFactor(H)

@@ -39,6 +39,10 @@ class Nystrom(Preconditioned):
            SIMAX 44(2), 2023.
     """
 
+    cost = "12 n P rank, 4 n P an iteration"
+    memory = "P rank"
+    use = "a spectrum that falls fast: classifiers late in training"
+
     def __init__(
         self,
         rank: int = 100,

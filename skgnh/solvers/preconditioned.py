@@ -67,22 +67,33 @@ class Preconditioned(Solver):
             raise ValueError(f"max_iter must be at least 1, got {self.max_iter}.")
         if self.direct:
             return self._approximate(H, None)
-        inner = self._approximate(H, getattr(previous, "inner", None))
-        return PreconditionedFactor(self, H, inner, getattr(previous, "solution", None))
+        kept = getattr(previous, "inner", None)
+        inner = self._approximate(H, kept)
+        start = getattr(previous, "solution", None)
+        return PreconditionedFactor(self, H, inner, start, inner is kept)
 
 
 class PreconditionedFactor(Factor):
     """The approximation of H, and the last solution as the next one's beginning."""
 
-    def __init__(self, solver: Any, H: Any, inner: Factor, solution: Array | None):
+    def __init__(
+        self,
+        solver: Any,
+        H: Any,
+        inner: Factor,
+        solution: Array | None,
+        is_kept: bool = False,
+    ):
         self._solver, self._H, self.inner = solver, H, inner
         self.solution = solution
+        # By an approximation that is kept, at the points before this one.
+        self._spent_before = inner.products if is_kept else 0
         self._products = 0
 
     @property
     def products(self) -> int:
-        """Products with H spent so far."""
-        return self._products
+        """Products with H spent so far, those of the approximation included."""
+        return self._products + self.inner.products - self._spent_before
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""

@@ -17,7 +17,7 @@ FEW = {"max_iter": 10}
 # Iterations on 15 rows go on after they have found all that there is to find, and lose
 # digits in an ill-conditioned system; a penalty and a damping bound its condition.
 BOUNDED = {"max_iter": 2, "alpha": 1, "damping": 10}
-SETTINGS = {"cg": BOUNDED, "kfac": BOUNDED}
+SETTINGS = {"cg": BOUNDED, "kfac": BOUNDED, "hmatrix": BOUNDED}
 
 
 def estimators():
@@ -26,7 +26,7 @@ def estimators():
     yield GaussNewtonMLPRegressor("poisson", (10,), **FEW)
     yield GaussNewtonAutoencoder()
     for name in all_solvers():
-        settings = {"solver": name, **SETTINGS.get(name, FEW)}
+        settings = {"solver": name} | SETTINGS.get(name, FEW)
         yield GaussNewtonMLPClassifier((10,), **settings)
         yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
         yield GaussNewtonAutoencoder((6, 2), **settings)

@@ -1,5 +1,7 @@
 """The hierarchical solver, its reuse, and training with approximations of H."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from cases import Case, assert_close
@@ -11,17 +13,29 @@ from matrices import (
     points,
     symmetric,
 )
+from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import aslinearoperator
 from sklearn.datasets import load_digits
-from tasks import fit
+from tasks import fit, fitted, parameters
 
 from skgnh import GaussNewtonAutoencoder, GaussNewtonMLPClassifier
 from skgnh.hmatrix import compress
-from skgnh.operators import DenseMatrix
+from skgnh.hmatrix.budget import plan
+from skgnh.linearization import Linearization
+from skgnh.losses import LOSSES
+from skgnh.network import MLP, append_one
+from skgnh.operators import DenseMatrix, GaussNewtonHessian
 from skgnh.solvers import CG, HMatrix, all_solvers
+from skgnh.solvers.hmatrix import Choice, HMatrixFactor
+from skgnh.solvers.preconditioned import PreconditionedFactor
 
 EXACT = {"max_iter": 10_000, "rtol": 1e-12}
-SMALL = {"rank": 6, "leaf_size": 16, "global_rank": 8}
+SMALL = {"storage": 24, "share": 0.3, "basis": "own"}
+
+
+def compressed(H, **settings):
+    """What SMALL makes of it."""
+    return compress(H, **plan(H.shape[0], 24, 0.3), **settings)
 
 
 def right_hand_side(H, *shape):
@@ -42,7 +56,7 @@ def test_direct_solution_has_the_residual_of_the_dense_approximation(order):
     A = H.toarray()
     solver = HMatrix(**SMALL, order=order, direct=True)
     factor, rhs = solver.factor(H), right_hand_side(H, 2)
-    M = array_of(compress(H, **SMALL, order=order))
+    M = array_of(compressed(H, order=order))
     for share in (1.0, 1e-2, 1e-4):
         damping = share * H.diagonal().mean()
         shift = damping * np.eye(len(A))
@@ -64,21 +78,30 @@ def test_direct_solution_of_one_leaf_is_exact():
     assert_close(factor.solve(rhs, 0.1), np.linalg.solve(A, rhs), rtol=1e-10)
 
 
-@pytest.mark.parametrize("global_rank", [0, 8])
-def test_iteration_solves_whatever_the_ranks(global_rank):
+@pytest.mark.parametrize("basis", ["own", "kronecker", None])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0, None])
+def test_iteration_solves_whatever_the_storage(share, basis):
     H = digits_hessian(60, (4,))
     rhs = right_hand_side(H, 2)
-    for rank in (1, 4, 16):
-        solver = HMatrix(rank, 16, global_rank, **EXACT)
+    for storage in (20, 40, 64):
+        solver = HMatrix(storage, share, basis, **EXACT)
         factor = solver.factor(H)
         for damping in (1e-1, 1e-3, 1e-2):
             A = H.toarray() + damping * np.eye(H.shape[0])
             assert_close(factor.solve(rhs, damping), np.linalg.solve(A, rhs), rtol=1e-8)
 
 
-@pytest.mark.parametrize("order", ["natural", "angle", "kernel"])
-@pytest.mark.parametrize("make", [correlated_hessian, digits_hessian])
-def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, order):
+@pytest.mark.parametrize("order", ["natural", "diagonal", "angle", "kernel"])
+@pytest.mark.parametrize(
+    ("make", "pure", "mixed"),
+    [
+        (correlated_hessian, (42, 0.0), (40, 0.8)),
+        (digits_hessian, (85, 0.0), (117, 0.5)),
+    ],
+)
+def test_preconditioner_takes_fewer_iterations_than_the_diagonal(
+    make, pure, mixed, order
+):
     H = make()
     rhs = H @ right_hand_side(H)
     damping = 1e-2 * H.diagonal().mean()
@@ -86,8 +109,8 @@ def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, order):
     products = []
     for solver in (
         CG(**settings),
-        HMatrix(16, global_rank=0, order=order, **settings),
-        HMatrix(16, global_rank=32, order=order, **settings),
+        HMatrix(*pure, "own", order, **settings),
+        HMatrix(*mixed, "own", order, **settings),
     ):
         factor = solver.factor(H)
         x = factor.solve(rhs, damping)
@@ -100,7 +123,7 @@ def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, order):
 
 def test_matrix_of_its_structure_is_solved_at_once():
     H = DenseMatrix(kernel("exponential", points(200, 1)))
-    factor = HMatrix(4, global_rank=0, max_iter=50, rtol=1e-8).factor(H)
+    factor = HMatrix(24, 0.0, max_iter=50, rtol=1e-8).factor(H)
     factor.solve(right_hand_side(H), 1e-3)
     assert factor.products <= 3
 
@@ -143,13 +166,14 @@ def test_damping_costs_no_entries():
 
 def test_factorisation_is_kept_for_the_last_damping(monkeypatch):
     factor = HMatrix(**SMALL, direct=True).factor(DenseMatrix(low_rank(70, 90)))
-    made, matrix_factor = [], type(factor.matrix).factor
+    kind = type(factor.approximation.matrix)
+    made, matrix_factor = [], kind.factor
 
     def record(matrix, damping):
         made.append(damping)
         return matrix_factor(matrix, damping)
 
-    monkeypatch.setattr(type(factor.matrix), "factor", record)
+    monkeypatch.setattr(kind, "factor", record)
     rhs = np.ones(70)
     for damping in (1.0, 1.0, 0.5, 0.5, 1.0):
         factor.solve(rhs, damping)
@@ -182,7 +206,7 @@ def test_approximation_is_kept_while_it_takes_few_iterations():
 
 
 def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
-    solver = HMatrix(16, 32, global_rank=16, max_iter=1000, rtol=1e-3)
+    solver = HMatrix(30, 0.5, max_iter=1000, rtol=1e-3)
     H, rhs = base(), right_hand_side(base())
     first = solver.factor(H)
     first.solve(rhs, 1e-2)
@@ -259,8 +283,310 @@ def test_direct_solver_is_built_at_every_point():
     far = near(base(), 1.0)
     second = solver.factor(far, previous=first)
     assert second is not first
-    expected = array_of(compress(far, **SMALL))
-    assert_close(array_of(second.matrix), expected, rtol=1e-14)
+    expected = array_of(compressed(far))
+    assert_close(array_of(second.approximation.matrix), expected, rtol=1e-14)
+
+
+# ---- the choice ----------------------------------------------------------------------
+
+
+@cache
+def network_hessian(kind, dtype=np.float64):
+    units, output = {
+        "autoencoder": ((64, 8, 64), "identity"),
+        "classifier": ((64, 16, 10), "softmax"),
+    }[kind]
+    X = (load_digits().data[:200] / 16).astype(dtype)
+    network = MLP(units, ("tanh",))
+    theta = network.initialize(np.random.default_rng(0), dtype)
+    return GaussNewtonHessian(
+        Linearization(network, theta, append_one(X)),
+        LOSSES[output],
+        np.full(len(X), 1 / len(X), dtype),
+        (1e-5 * network.weight_mask()).astype(dtype),
+    )
+
+
+ITERATE = {"max_iter": 2000, "rtol": 1e-3}
+KINDS = ("autoencoder", "classifier")
+
+
+def damping_of(H):
+    return 1e-3 * float(H.diagonal().mean())
+
+
+def solved(H, **settings):
+    factor = HMatrix(**{"storage": 32, **ITERATE, **settings}).factor(H)
+    factor.solve(H @ right_hand_side(H), damping_of(H))
+    return factor
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("basis", "share"), [("own", 0.0), ("own", 0.5), ("own", 1.0)] + [(None, 0.25)]
+)
+def test_what_is_fixed_is_not_tried(basis, share, kind):
+    factor = solved(network_hessian(kind), basis=basis, share=share)
+    tail = None if basis == "own" else 0.0
+    assert factor.inner.choice == Choice(tail, share, 0.0)
+    assert factor.inner.products == 0
+    assert factor.products == factor.inner.iterations
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_choice_takes_about_the_fewest_iterations(kind):
+    H = network_hessian(kind)
+    chosen = solved(H).inner
+    assert chosen.choice.tail is not None
+    assert chosen.choice.share in (0.25, 1.0)
+    others = [solved(H, basis="own", share=share) for share in (0.25, 0.5, 1.0)]
+    counts = [other.inner.iterations for other in others]
+    # Those that it has tried, with and without their shifts.
+    solver = HMatrix(32, **ITERATE)
+    for choice in solver.choices(H):
+        for shift in (0.0, 0.1):
+            made = solver.approximation(H, choice._replace(shift=shift))
+            inner = HMatrixFactor(H, [made], 0)
+            factor = PreconditionedFactor(solver, H, inner, None)
+            factor.solve(H @ right_hand_side(H), damping_of(H))
+            counts.append(inner.iterations)
+    assert chosen.iterations <= 1.2 * min(counts)
+    assert max(counts) > 1.2 * chosen.iterations
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_of_the_trial_are_counted(kind):
+    H = network_hessian(kind)
+    count, product = [], H._matmat
+
+    def record(V):
+        count.append(V.shape[1])
+        return product(V)
+
+    H._matmat = record
+    try:
+        factor = HMatrix(32, **ITERATE).factor(H)
+        built = sum(count)
+        rhs = right_hand_side(H)
+        factor.solve(rhs, damping_of(H))
+        # Two choices with 8 products for the error's norm and two trials each.
+        trial = 2 * (8 + 2 * 40)
+        assert factor.inner.products == trial
+        assert factor.products == trial + factor.inner.iterations
+        assert factor.products == sum(count) - built
+        factor.solve(rhs, 2 * damping_of(H))
+        assert factor.inner.products == trial
+        assert factor.products == sum(count) - built
+    finally:
+        del H._matmat
+
+
+def test_products_of_the_trial_are_not_those_of_a_later_point():
+    H = network_hessian("classifier")
+    solver = HMatrix(32, patience=1e3, **ITERATE)
+    first = solver.factor(H)
+    first.solve(right_hand_side(H), damping_of(H))
+    assert first.products > 100
+    second = solver.factor(H, previous=first)
+    assert second.inner is first.inner
+    assert second.products == 0
+    second.solve(right_hand_side(H), damping_of(H))
+    assert second.products == second.inner.iterations + 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_choice_is_carried_to_the_next_point(shift):
+    H = network_hessian("classifier")
+    solver = HMatrix(32, patience=0, **ITERATE)
+    first = solver.factor(H)
+    made = solver.approximation(H, Choice(0.05, 1.0, shift))
+    first.inner = HMatrixFactor(H, [made], 0)
+    assert first.inner.choice == Choice(0.05, 1.0, shift)
+    assert (first.inner.approximation.shift > 0) == (shift > 0)
+    first.solve(right_hand_side(H), damping_of(H))
+    second = solver.factor(H, previous=first)
+    assert second.inner is not first.inner
+    assert second.inner.choice == first.inner.choice
+    # The error's norm is that of the new approximation.
+    assert second.inner.products == second.products == (8 if shift else 0)
+    norm = first.inner.approximation.shift
+    assert second.inner.approximation.shift == pytest.approx(norm, rel=1e-10)
+
+
+def test_chosen_is_carried_to_the_next_point():
+    H = network_hessian("autoencoder")
+    solver = HMatrix(32, patience=0, **ITERATE)
+    first = solver.factor(H)
+    assert first.inner.choice is None
+    # At a point where nothing was solved nothing is known.
+    assert solver.factor(H, previous=first).inner.choice is None
+    first.solve(right_hand_side(H), damping_of(H))
+    second = solver.factor(H, previous=first)
+    assert second.inner.choice == first.inner.choice is not None
+
+
+def test_shift_is_a_share_of_the_norm_of_the_error():
+    H = network_hessian("classifier")
+    made = HMatrix(32).approximation(H, Choice(None, 0.5, 0.1))
+    shifted = HMatrixFactor(H, [made], 0).approximation
+    error = H.toarray() - array_of(made)
+    norm = np.max(np.abs(np.linalg.eigvalsh(symmetric(error))))
+    # From below, by eight products.
+    assert 0.05 * norm <= shifted.shift <= 0.1 * norm * (1 + 1e-10)
+    A = array_of(made) + (1e-3 + shifted.shift) * np.eye(H.shape[0])
+    rhs = right_hand_side(H, 2)
+    assert_close(shifted.solve(rhs, 1e-3), np.linalg.solve(A, rhs), rtol=1e-8)
+    assert shifted.factor(1e-3).logdet() == pytest.approx(np.linalg.slogdet(A)[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_direct_solver_chooses_by_the_error(kind):
+    H = network_hessian(kind)
+    solver = HMatrix(32, direct=True)
+    factor = solver.factor(H)
+    errors = {
+        choice: np.linalg.norm(array_of(solver.approximation(H, choice)) - H.toarray())
+        for choice in solver.choices(H)
+    }
+    assert factor.choice == min(errors, key=errors.get)
+    assert factor.choice.shift == 0
+    assert factor.products == 8
+    M = array_of(factor.approximation) + damping_of(H) * np.eye(H.shape[0])
+    rhs = right_hand_side(H)
+    x = factor.solve(rhs, damping_of(H))
+    assert_close(x, np.linalg.solve(M, rhs), rtol=1e-8)
+    log = np.linalg.slogdet(M)[1]
+    assert factor.logdet(damping_of(H)) == pytest.approx(log, rel=1e-9)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_seed_decides_the_choice(kind, direct):
+    H, rhs = network_hessian(kind), np.ones(network_hessian(kind).shape[0])
+    answers = []
+    for _ in range(2):
+        factor = HMatrix(32, random_state=3, direct=direct).factor(H)
+        x = factor.solve(rhs, damping_of(H))
+        answers.append(((factor if direct else factor.inner).choice, x))
+    assert answers[0][0] == answers[1][0]
+    np.testing.assert_array_equal(answers[0][1], answers[1][1])
+
+
+def test_matrix_that_is_no_network_is_taken_as_it_is():
+    H = DenseMatrix(kernel("matern", points(200, 2)))
+    choices = HMatrix(24).choices(H)
+    assert choices == [Choice(None, 0.5), Choice(None, 1.0)]
+    factor = HMatrix(24, **EXACT).factor(H)
+    factor.solve(right_hand_side(H), 1e-2)
+    assert factor.inner.choice.tail is None
+    assert factor.inner.approximation.basis is None
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_ridge_that_differs_within_a_layer_keeps_the_basis(place):
+    H = digits_hessian(60, (4,))
+    H.network.unpack(H.ridge)[0][1, place] = 0.5
+    assert {choice.tail for choice in HMatrix(24).choices(H)} == {None}
+    rhs, A = right_hand_side(H), H.toarray() + 1e-2 * np.eye(H.shape[0])
+    x = HMatrix(24, **EXACT).factor(H).solve(rhs, 1e-2)
+    assert_close(x, np.linalg.solve(A, rhs), rtol=1e-8)
+    with pytest.raises(ValueError, match="one ridge for a layer's weights"):
+        HMatrix(24, basis="kronecker").factor(H)
+
+
+def test_ridge_that_differs_between_layers_does_not_matter():
+    H = digits_hessian(60, (4,))
+    H.network.unpack(H.ridge)[0][...] = 0.5
+    assert HMatrix(24).choices(H)[0].tail is not None
+
+
+def test_small_matrix_is_exact_whatever_is_asked_for():
+    H = Case("tanh", 1, "softmax", n=20).operator()
+    for basis in (None, "own", "kronecker"):
+        solver = HMatrix(16, 0.5, basis, direct=True)
+        factor, rhs = solver.factor(H), right_hand_side(H)
+        assert factor.products == 0
+        A = H.toarray() + 0.1 * np.eye(31)
+        assert_close(factor.solve(rhs, 0.1), np.linalg.solve(A, rhs), rtol=1e-10)
+
+
+@pytest.mark.parametrize("storage", [16, 32, 64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_storage_holds_basis_and_matrix(kind, storage):
+    H = network_hessian(kind)
+    for basis in (None, "own"):
+        solver = HMatrix(storage, basis=basis)
+        for choice in solver.choices(H):
+            size = solver.approximation(H, choice).size / H.shape[0]
+            assert 0.85 * storage <= size <= 1.03 * storage + 2
+
+
+@cache
+def flat_hessian():
+    """Inputs that are many and have no leading directions."""
+    rng = np.random.default_rng(0)
+    network = MLP((150, 2, 3), ("tanh",))
+    X = rng.standard_normal((400, 150))
+    return GaussNewtonHessian(
+        Linearization(network, network.initialize(rng, np.float64), append_one(X)),
+        LOSSES["softmax"],
+        np.full(400, 1 / 400),
+        1e-5 * network.weight_mask(),
+    )
+
+
+def test_basis_that_outgrows_the_storage_is_left():
+    H = flat_hessian()
+    solver = HMatrix(16, patience=0, **EXACT)
+    first = solver.factor(H)
+    made = HMatrix(140).approximation(H, Choice(0.05, 0.25))
+    first.inner = HMatrixFactor(H, [made], 0)
+    assert solver.factor(H, previous=first).inner.choice is None
+    second = solver.factor(H, previous=first)
+    second.solve(right_hand_side(H), 1e-2)
+    assert second.inner.choice.tail is None
+
+
+def test_basis_beyond_half_of_the_storage_is_not_taken():
+    H = flat_hessian()
+    assert {choice.tail for choice in HMatrix(16).choices(H)} == {None}
+    rhs, A = right_hand_side(H), H.toarray() + 1e-2 * np.eye(H.shape[0])
+    x = HMatrix(16, **EXACT).factor(H).solve(rhs, 1e-2)
+    assert_close(x, np.linalg.solve(A, rhs), rtol=1e-8)
+    with pytest.raises(ValueError, match="too few for a hierarchical matrix"):
+        HMatrix(16, basis="kronecker").factor(H)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_approximation_in_a_basis_is_a_matrix(kind):
+    H = network_hessian(kind)
+    A = HMatrix(32).approximation(H, Choice(0.0, 0.25))
+    Q = A.basis.restore(np.eye(H.shape[0]))
+    dense = array_of(A)
+    assert_close(dense, Q @ array_of(A.matrix) @ Q.T, rtol=1e-11)
+    assert_close(A.T @ np.eye(H.shape[0]), dense, rtol=1e-11)
+    assert np.linalg.norm(dense - H.toarray()) < 0.2 * np.linalg.norm(H.toarray())
+    assert np.linalg.eigvalsh(dense)[0] >= -1e-12 * np.trace(dense)
+    B, rhs = dense + 1e-2 * np.eye(H.shape[0]), right_hand_side(H, 2)
+    assert_close(A.solve(rhs, 1e-2), np.linalg.solve(B, rhs), rtol=1e-9)
+    assert_close(A.solve(rhs[:, 0], 1e-2), A.solve(rhs, 1e-2)[:, 0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_stays_float32_in_the_basis(kind, direct):
+    H = network_hessian(kind, np.float32)
+    factor, rhs = HMatrix(32, direct=direct).factor(H), right_hand_side(H)
+    for damping in (np.float64(0.1), 0.01):
+        assert factor.solve(rhs, damping).dtype == np.float32
+    approximation = (factor if direct else factor.inner).approximation
+    assert approximation.dtype == (approximation @ rhs).dtype == np.float32
+
+
+def test_damping_that_is_not_positive_is_refused_after_the_trials():
+    factor = HMatrix(32).factor(network_hessian("classifier"))
+    with pytest.raises(LinAlgError, match="damping must be positive and finite"):
+        factor.solve(right_hand_side(network_hessian("classifier")), -1.0)
 
 
 # ---- refusals ------------------------------------------------------------------------
@@ -269,15 +595,17 @@ def test_direct_solver_is_built_at_every_point():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 0}, "1 <= rank <= leaf_size is needed, got 0"),
-        ({"rank": 8, "leaf_size": 4}, "1 <= rank <= leaf_size is needed, got 8 and 4"),
+        ({"share": 1.5}, r"share must be in \[0, 1\], got 1.5"),
+        ({"storage": 2, "share": 0.5}, "storage=2.0 numbers .* are too few"),
+        ({"basis": "eigen"}, "Unknown basis 'eigen'; choose among"),
+        ({"basis": "kronecker"}, "basis='kronecker' needs a Gauss-Newton Hessian"),
         ({"order": "random"}, "Unknown order 'random'"),
         ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
     ],
 )
 def test_parameters_that_are_off_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        HMatrix(**settings).factor(base())
+        HMatrix(**{"storage": 24, **settings}).factor(base())
 
 
 def test_operator_of_products_only_is_refused():
@@ -336,9 +664,28 @@ def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
 
 @pytest.mark.parametrize(
     "solver",
-    [HMatrix(16, order="angle", patience=0), HMatrix(rank=64, direct=True)],
-    ids=["angle", "direct"],
+    [
+        HMatrix(32, order="angle", patience=0),
+        HMatrix(direct=True),
+        HMatrix(64, 0.5, "own"),
+        HMatrix(48, 1.0, "kronecker"),
+    ],
+    ids=["angle", "direct", "own", "diagonal"],
 )
 def test_training_with_other_settings_falls_too(solver, digits):
     model = trained(solver, digits)
     assert model.loss_ < 0.5 * model.loss_curve_[0]
+
+
+@pytest.mark.parametrize(
+    "kind", ["multiclass", "multilabel", "several targets", "poisson", "autoencoder"]
+)
+def test_estimators_train_with_little_storage(kind):
+    solver = HMatrix(storage=16)
+    wide = {"autoencoder": {"encoder_layer_sizes": (12, 4)}}
+    settings = wide.get(kind, {"hidden_layer_sizes": (12, 8)})
+    model = fitted(kind, solver=solver, max_iter=20, tol=0.0, **settings).estimator
+    exact = fitted(kind, solver="dense", max_iter=20, tol=0.0, **settings).estimator
+    assert len(parameters(model)) > 32
+    assert model.loss_ < 0.9 * model.loss_curve_[0]
+    assert model.loss_ < 2 * exact.loss_

@@ -1,0 +1,308 @@
+"""Kronecker factors of the layers, and the basis of their eigenvectors."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
+
+from skgnh.network import MLP, densified
+from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.root import GaussNewtonRoot
+
+Array = Any
+
+
+def kronecker_factors(H: GaussNewtonHessian) -> list[tuple[Array, Array]]:
+    r"""Return the K-FAC factors of every layer.
+
+    .. math:: \bar B_l = \sum_i B_{l,i}^T B_{l,i}, \qquad
+              \bar A_l = \sum_i \frac{w_i}{\sum w} a_{l,i} a_{l,i}^T,
+
+    so that the layer's block of H, without its ridge, is near
+    :math:`\bar B_l \otimes \bar A_l`: O(n (width_out^2 r + width_in^2)) each.
+
+    Returns
+    -------
+    list of (ndarray of shape (width_out, width_out), ndarray of shape (fan, fan))
+    """
+    weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
+    outputs = inputs = [0] * len(H.network.shapes)
+    for rows, a, B in H.root.factors():
+        scaled = [_scale(x, weighted[rows]) for x in a]
+        inputs = [A + _gram(x) for A, x in zip(inputs, scaled, strict=True)]
+        flat = [b.reshape(-1, b.shape[2]) for b in B]
+        outputs = [S + b.T @ b for S, b in zip(outputs, flat, strict=True)]
+    return list(zip(outputs, inputs, strict=True))
+
+
+def _scale(a: Array, factor: Array) -> Array:
+    return a.multiply(factor).tocsr() if sparse.issparse(a) else a * factor
+
+
+def _gram(a: Array) -> Array:
+    return densified(a.T @ a)
+
+
+class Rotation:
+    r"""An orthogonal matrix whose first columns are given: ``Q = I - Y T Y^T``.
+
+    The product of k Householder reflectors that take orthonormal vectors, up to signs,
+    to the first unit vectors, in its compact WY form: k (n + k) numbers instead of
+    :math:`n^2`.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, k)
+        Orthonormal; they and a basis of the rest are the columns of Q.
+    """
+
+    def __init__(self, vectors: Array):
+        reflectors, tau = np.linalg.qr(vectors, mode="raw")
+        Y = np.tril(reflectors.T, -1)
+        np.fill_diagonal(Y, 1)
+        self._Y = Y[:, tau != 0]
+        inner = np.triu(self._Y.T @ self._Y)
+        inner[np.diag_indices_from(inner)] /= 2
+        self._T = np.linalg.inv(inner)
+
+    @property
+    def size(self) -> int:
+        """Numbers it holds; of T, a triangle."""
+        n, k = self._Y.shape
+        return n * k + k * (k + 1) // 2
+
+    def right(self, X: Array, transposed: bool = False) -> Array:
+        """Return X Q, or X Q^T: O(n k) a row."""
+        T = self._T.T if transposed else self._T
+        return X - ((X @ self._Y) @ T) @ self._Y.T
+
+
+class KroneckerBasis:
+    r"""The orthogonal basis of the K-FAC factors' leading eigenvectors.
+
+    A layer's weights and biases become :math:`\Theta' = W^T \Theta V` with rotations W
+    and V that begin with the leading eigenvectors of :math:`\bar B` and :math:`\bar A`,
+    all but a share `tail` of the trace. A factor that is diagonal, as that of the
+    outputs of a squared error, needs no rotation.
+
+    The GNH in this basis has the structure it had before, with layer inputs
+    :math:`a V` and carried-back roots :math:`B W`: its entries cost no more
+    (:class:`RotatedHessian`), and it is nearer to diagonal (George et al., 2018).
+
+    Parameters
+    ----------
+    hessian : GaussNewtonHessian
+        Its factors cost O(n width^2), their eigenvectors O(width^3) a layer.
+    tail : float, default=0.05
+        Share of the trace whose eigenvectors are let go.
+    n_probes : int, default=32
+        Most output probes of each row for the factors.
+    random_state : int, default=0
+        Seed of the probes.
+
+    Raises
+    ------
+    ValueError
+        If tail is not in [0, 1).
+
+    References
+    ----------
+    .. [1] T. George, C. Laurent, X. Bouthillier, N. Ballas, P. Vincent, "Fast
+           approximate natural gradient descent in a Kronecker-factored eigenbasis",
+           NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import GaussNewtonHessian, KroneckerBasis
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> basis = KroneckerBasis(GaussNewtonHessian.from_estimator(mlp, X, y))
+    >>> v = np.ones(67)
+    >>> bool(np.allclose(basis.restore(basis.rotate(v)), v))
+    True
+    """
+
+    def __init__(
+        self,
+        hessian: GaussNewtonHessian,
+        tail: float = 0.05,
+        n_probes: int = 32,
+        random_state: int = 0,
+    ):
+        if not 0 <= tail < 1:
+            raise ValueError(f"tail must be in [0, 1), got {tail}.")
+        self.network: MLP = hessian.network
+        source = hessian
+        if n_probes < hessian.n_roots and hessian.root.probes is None:
+            source = hessian.probe(n_probes, random_state)
+        self.rotations = [
+            (_rotation(S, tail), _rotation(A, tail))
+            for S, A in kronecker_factors(source)
+        ]
+        if hessian.root.has_diagonal_outputs:
+            # Whatever the probes say.
+            self.rotations[-1] = (None, self.rotations[-1][1])
+
+    @property
+    def size(self) -> int:
+        """Numbers it holds."""
+        return sum(Q.size for pair in self.rotations for Q in pair if Q is not None)
+
+    def rotate(self, X: Array) -> Array:
+        """Return the coordinates in this basis of parameters (P,) or (P, k)."""
+        return self._apply(X, False)
+
+    def restore(self, X: Array) -> Array:
+        """Return the parameters (P,) or (P, k) of coordinates in this basis."""
+        return self._apply(X, True)
+
+    def _apply(self, X: Array, back: bool) -> Array:
+        X = np.asarray(X)
+        out = np.array(X.T, np.result_type(X, np.float32), order="C")
+        for layer, (W, V) in zip(self.network.unpack(out), self.rotations, strict=True):
+            if V is not None:
+                layer[...] = V.right(layer, back)
+            if W is not None:
+                turned = W.right(np.swapaxes(layer, -1, -2), back)
+                layer[...] = np.swapaxes(turned, -1, -2)
+        return out.T
+
+
+def _rotation(S: Array, tail: float) -> Rotation | None:
+    """Return leading eigenvectors; None if the unit vectors are eigenvectors."""
+    own = S.diagonal()
+    if np.abs(S - np.diag(own)).max() <= 1e-6 * np.abs(own).max():
+        return None
+    values, vectors = np.linalg.eigh(S)
+    left = np.cumsum(np.maximum(values, 0))
+    k = np.count_nonzero(left > tail * left[-1])
+    return Rotation(vectors[:, : -k - 1 : -1])
+
+
+class RotatedRoot(GaussNewtonRoot):
+    """The root ``J_S Q`` in a Kronecker basis Q."""
+
+    def __init__(self, root: GaussNewtonRoot, basis: KroneckerBasis):
+        super().__init__(root.linearization, root.loss, root.weights, root.probes)
+        self.basis = basis
+
+    @property
+    def has_diagonal_outputs(self) -> bool:
+        """Whether the last layer's roots B W are diagonal."""
+        return super().has_diagonal_outputs and self.basis.rotations[-1][0] is None
+
+    def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
+        """Yield chunks of rows with ``a_l V_l`` and ``B_l W_l``."""
+        for rows, inputs, back in super().make_factors(n_columns):
+            left, right = zip(*self.basis.rotations, strict=True)
+            turned = [_turn(a, V) for a, V in zip(inputs, right, strict=True)]
+            yield rows, turned, [_turn(B, W) for B, W in zip(back, left, strict=True)]
+
+    def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
+        """Return J_S Q v for k directions (k, P), of shape (n, k, r)."""
+        return super().forward(rows, trace, self.basis.restore(directions.T).T)
+
+    def backward(self, rows: slice, trace: Any, u: Array) -> Array:
+        """Return Q^T J_S^T u for k vectors (n, k, r), of shape (k, P)."""
+        return self.basis.rotate(super().backward(rows, trace, u).T).T
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield chunks of rows of J_S Q as arrays of P columns."""
+        every = np.arange(self.shape[1])
+        for _, inputs, back in self.make_factors(self.shape[1]):
+            yield self.chunk_columns(inputs, back, every)
+
+
+def _turn(X: Array, Q: Rotation | None) -> Array:
+    return X if Q is None else Q.right(densified(X))
+
+
+class RotatedHessian(LinearOperator):
+    """``Q^T H Q`` in a Kronecker basis Q, with the entries of a GNH.
+
+    Parameters
+    ----------
+    hessian : GaussNewtonHessian
+        H; its ridge must be the same for all weights and for all biases of a layer.
+    basis : KroneckerBasis
+        Q.
+
+    Raises
+    ------
+    ValueError
+        If the ridge differs among the weights or the biases of a layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import GaussNewtonHessian, KroneckerBasis, RotatedHessian
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(mlp, X, y)
+    >>> rotated = RotatedHessian(H, KroneckerBasis(H))
+    >>> bool(np.isclose(rotated.diagonal().sum(), H.trace()))
+    True
+    >>> bool(np.linalg.norm(rotated.diagonal()) > np.linalg.norm(H.diagonal()))
+    True
+    """
+
+    def __init__(self, hessian: GaussNewtonHessian, basis: KroneckerBasis):
+        H = hessian
+        super().__init__(H.dtype, H.shape)
+        self.hessian, self.basis = H, basis
+        # In a layer the ridge is w I + (b - w) v v^T for every neuron, with v the
+        # coordinates of the bias; w I stays what it is.
+        ridge, self._biases = np.empty_like(H.ridge), []
+        for layer, target, (_, V) in zip(
+            H.network.unpack(H.ridge),
+            H.network.unpack(ridge),
+            basis.rotations,
+            strict=True,
+        ):
+            w, b = layer[0, 0], layer[0, -1]
+            if (layer[:, :-1] != w).any() or (layer[:, -1] != b).any():
+                raise ValueError("A rotation needs one ridge for a layer's weights.")
+            target[...] = w
+            v = np.eye(layer.shape[1], dtype=H.dtype)[-1:]
+            self._biases.append((b - w, (v if V is None else V.right(v))[0]))
+        self._data = GaussNewtonHessian(
+            H.linearization, H.loss, H.weights, ridge, H.root.probes
+        )
+        self._data.root = RotatedRoot(H.root, basis)
+
+    def _matmat(self, V: Array) -> Array:
+        V = np.asarray(V, dtype=self.dtype)
+        return self.basis.rotate(self.hessian @ self.basis.restore(V))
+
+    def _adjoint(self) -> "RotatedHessian":
+        return self
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block ``(Q^T H Q)[rows, columns]``; see GaussNewtonHessian."""
+        out = self._data.entries(rows, columns)
+        (depth, mu, _), (other, mu_, _) = map(self._data.root.locate, (rows, columns))
+        scale = np.array([scale for scale, _ in self._biases], self.dtype)[depth]
+        same = (depth[:, None] == other) & (mu[:, None] == mu_)
+        left, right = self._bias_of(rows), self._bias_of(columns)
+        return out + same * (scale * left)[:, None] * right
+
+    def _bias_of(self, index: Array) -> Array:
+        """Return the coordinates of the biases at some parameters."""
+        depth, _, nu = self._data.root.locate(index)
+        starts = np.cumsum([0] + [len(v) for _, v in self._biases])
+        return np.concatenate([v for _, v in self._biases])[starts[depth] + nu]
+
+    def diagonal(self) -> Array:
+        """Return the diagonal of ``Q^T H Q``."""
+        out = self._data.diagonal()
+        layers = self.hessian.network.unpack(out)
+        for layer, (scale, v) in zip(layers, self._biases, strict=True):
+            layer += scale * v**2
+        return out
