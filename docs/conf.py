@@ -1,10 +1,12 @@
 """Sphinx configuration: built with warnings as errors, without the network."""
 
 import inspect
+from pathlib import Path
 
 from scipy.sparse.linalg import LinearOperator
 
 import skgnh
+from skgnh.solvers import all_solvers
 
 project = "skgnh"
 author = "the skgnh developers"
@@ -62,7 +64,30 @@ def init_signature(app, what, name, obj, options, signature, return_annotation):
     return None
 
 
+def solver_table(app):
+    """Write the table of all solvers, from what their classes say of themselves."""
+    head = (
+        "Name",
+        "Cost (multiply-adds)",
+        "Memory (numbers)",
+        "Needs",
+        "When to use it",
+    )
+    rows = [head]
+    for name, solver in all_solvers().items():
+        reference = f":class:`{name} <skgnh.solvers.{solver.__name__}>`"
+        needs = ", ".join(solver.requires) or "products"
+        rows.append((reference, solver.cost, solver.memory, needs, solver.use))
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        lines += ["   * - " + "\n     - ".join(row)]
+    target = Path(app.srcdir, "api", "solver_table.inc")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+
+
 def setup(app):
-    """Connect the filters."""
+    """Connect the filters and the table."""
+    app.connect("builder-inited", solver_table)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-signature", init_signature)

@@ -379,3 +379,11 @@ def test_auto_factors_with_the_solver_that_it_selects():
     for H in (TALL.operator(), WIDE.operator(), prescribed(1, 2, 3)):
         chosen = Auto().select(H)
         assert type(Auto().factor(H)) is type(chosen.factor(H))
+
+
+@pytest.mark.parametrize("name", all_solvers())
+def test_solver_says_what_it_costs_holds_and_is_for(name):
+    solver = all_solvers()[name]
+    for said in ("cost", "memory", "use"):
+        assert said in vars(solver)
+        assert getattr(solver, said).strip()
