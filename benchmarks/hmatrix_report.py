@@ -32,7 +32,7 @@ def _cell(value):
 
 
 def plots(parts, folder):
-    """Write a PNG for each part that has one."""
+    """Write an SVG for each part that has one."""
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,15 @@ def plots(parts, folder):
             axes.set_title(title)
             axes.legend(fontsize="small")
             axes.grid(alpha=0.3)
-            figure.savefig(folder / f"hmatrix_{name}_{title}.png".replace(" ", "_"))
+            figure.savefig(folder / f"hmatrix_{title}.svg".replace(" ", "_"))
 
 
 def _groups(name, parts):
-    """Rows by network and state; all sizes of part d together."""
+    """Part b by network and state; all rows of the others together."""
     rows = parts.get(name, [])
-    if name == "d":
-        return [("scaling", rows)] if len(rows) > 1 else []
+    if name != "b":
+        title = {"a": "errors", "d": "scaling"}[name]
+        return [(title, rows)] if len(rows) > 1 else []
     groups = {}
     for row in rows:
         groups.setdefault(f"{row['network']} {row['state']}", []).append(row)
@@ -59,19 +60,16 @@ def _groups(name, parts):
 
 
 def _errors(axes, rows):
-    """Error against the share of the storage that the global part has."""
+    """Errors of the chosen H-matrix, of low rank and of K-FAC in every case."""
     lines = {}
     for row in rows:
-        if row["method"].startswith("hmatrix"):
-            _, order, share = row["method"].split()
-            lines.setdefault(order, []).append((float(share), row["error"]))
-        else:
-            style = ":" if row["method"] == "kfac" else "--"
-            axes.axhline(row["error"], ls=style, color="black", label=row["method"])
-    for order, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), "o-", label=f"H-matrix, {order}")
-    axes.set(yscale="log", xlabel="share of the global part")
-    axes.set_ylabel("relative Frobenius error")
+        case = f"{row['network']}\n{row['state']}"
+        if row["chosen"] or not row["method"].startswith("hmatrix"):
+            lines.setdefault(row["method"].split()[0], []).append((case, row["error"]))
+    for method, points in lines.items():
+        axes.plot(*zip(*points, strict=True), "o", label=method)
+    axes.tick_params(axis="x", labelsize="xx-small", rotation=90)
+    axes.set(yscale="log", ylabel="relative Frobenius error")
 
 
 def _iterations(axes, rows):
