@@ -212,7 +212,7 @@ def _rounding(diagonal: Array, low: Array) -> Array:
     eps = float(np.finfo(low.dtype).eps)
     own = np.maximum(diagonal, eps * float(diagonal.mean() or 1.0))
     norm = float(np.max(np.sum(low**2, axis=0), initial=0))
-    return (100 * eps * (own + np.sqrt(own * norm))).astype(low.dtype)
+    return (100 * eps * (own + np.sqrt(own) * norm**0.5)).astype(low.dtype)
 
 
 def _skeletons(D: Array, far: Any, rank: int, tol: float) -> Array:
