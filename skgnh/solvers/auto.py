@@ -24,7 +24,7 @@ class Auto(Solver):
     ======  =====================================  ====================
     solver  cost of a step                         memory (numbers)
     ======  =====================================  ====================
-    dense   :math:`n r P^2 / 2 + P^3 / 6`          :math:`2 P^2`
+    dense   :math:`n P^2 / 2 + P^3 / 6`            :math:`2 P^2`
     gram    :math:`(n r)^2 W + (n r)^3 / 6 + 6 n   :math:`3 (n r)^2`
             P`
     cg      :math:`50 \times 4 n P`                :math:`n W`
@@ -50,7 +50,7 @@ class Auto(Solver):
         width = sum(H.network.layer_units[1:])
         exact = []
         if dense_fits:
-            exact.append((n * r * P**2 / 2 + P**3 / 6, "dense", Dense()))
+            exact.append((n * P**2 / 2 + P**3 / 6, "dense", Dense()))
         if fits(3 * (n * r) ** 2 * itemsize):
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))
