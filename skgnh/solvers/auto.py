@@ -32,8 +32,8 @@ class Auto(Solver):
 
     The cheaper of `dense` and `gram` among those that fit the working memory is taken
     if it costs at most four times as much as `cg`, whose steps are truncated, or less
-    than 5e8 multiply-adds; `cg` otherwise. An operator without rows (any but a
-    Gauss-Newton Hessian) gets `dense` if it can be an array within the working memory.
+    than 5e8 multiply-adds; `cg` otherwise. An operator of low rank gets `gram`, one of
+    no structure `dense` if it can be an array within the working memory.
     """
 
     cost = "that of the solver it takes"
@@ -44,7 +44,9 @@ class Auto(Solver):
         """Return the solver that the rule takes for H."""
         P, itemsize = H.shape[0], H.dtype.itemsize
         dense_fits = hasattr(H, "toarray") and fits(2 * P**2 * itemsize)
-        if not hasattr(H, "gram_by_ridge"):
+        if not hasattr(H, "linearization"):
+            if hasattr(H, "gram_by_ridge"):
+                return Gram()
             return Dense() if dense_fits else CG()
         n, r = H.linearization.n_rows, H.n_roots
         width = sum(H.network.layer_units[1:])
