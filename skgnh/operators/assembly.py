@@ -59,7 +59,7 @@ def add_by_root(root: Any, out: Array) -> None:
     for block in root.blocks():
         # BLAS sees both arrays transposed: its lower triangle is the upper one here.
         syrk(1, block.T, beta=1, c=out.T, lower=1, overwrite_c=1)
-    for tile in _slices(len(out), 256):
+    for tile in _slices(len(out), 64):
         own = out[tile, tile]
         own[:] = np.triu(own) + np.triu(own, 1).T
         _copy(out[tile, tile.stop :].T, out[tile.stop :, tile])

@@ -161,6 +161,15 @@ def test_lone_column_in_rows_that_are_known_is_found():
     assert np.linalg.norm(A - product(factors)) <= 1.2e-7 * np.linalg.norm(A)
 
 
+def test_lone_row_in_columns_that_are_known_is_found():
+    # The norms of its columns change by its square alone, and it is hardly ever drawn.
+    A = prescribed(np.ones(5), 3000, 60)
+    A[7] = 1e-4 * np.random.default_rng(1).standard_normal(60)
+    for seed in range(3):
+        factors = approximate(Matrix(A), None, 1e-7, np.random.default_rng(seed))
+        assert np.linalg.norm(A - product(factors)) <= 1.2e-7 * np.linalg.norm(A)
+
+
 def test_rows_whose_norms_tell_nothing_are_found_by_drawing():
     # A fifth of the rows leave the span of the others, by less than their norms show.
     rng = np.random.default_rng(0)
