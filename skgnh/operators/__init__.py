@@ -1,9 +1,11 @@
 """Curvature matrices as SciPy linear operators."""
 
+from skgnh.operators.cross_approximation import compress_jacobian
 from skgnh.operators.dense import DenseMatrix
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
+from skgnh.operators.low_rank import LowRankHessian
 from skgnh.operators.sampler import EntrySampler
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "GaussNewtonHessian",
     "KroneckerBasis",
     "LoadedModel",
+    "LowRankHessian",
     "RotatedHessian",
+    "compress_jacobian",
     "load_estimator",
 ]

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators import blocks
+from skgnh.operators.assembly import add_curvature
 from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
@@ -66,6 +67,9 @@ class GaussNewtonHessian(LinearOperator):
     .. [2] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
            the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
            2021.
+    .. [3] M. Fairbank, E. Alonso, "Efficient calculation of the Gauss-Newton
+           approximation of the Hessian matrix in neural networks", Neural Computation
+           24(3), 2012.
 
     Examples
     --------
@@ -277,7 +281,11 @@ class GaussNewtonHessian(LinearOperator):
         return [(penalty, weights), (0.0, biases)]
 
     def toarray(self) -> Array:
-        """Return H as an array of shape (P, P): O(n r P^2).
+        """Return H as an array of shape (P, P).
+
+        With few roots from blocks of J_S, n r P^2 operations; else from sums over the
+        roots for each pair of neurons (Fairbank and Alonso, 2012), at most n P^2 and
+        O(n r) for each such pair.
 
         Raises
         ------
@@ -291,8 +299,7 @@ class GaussNewtonHessian(LinearOperator):
             "Use its products and entries, a solver such as 'cg', or fewer neurons",
         )
         out = np.diag(self.ridge)
-        for block in self.root.blocks():
-            out += block.T @ block
+        add_curvature(self.root, out)
         return out
 
     # ---- randomised operators of the same type --------------------------------------

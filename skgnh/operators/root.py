@@ -268,6 +268,36 @@ class GaussNewtonRoot(LinearOperator):
             out[span] = self.chunk_columns(inputs, back, index)
         return out
 
+    def rows(self, index: Array) -> Array:
+        """Return rows, of shape (k, P): O(k P), and forward passes if not kept.
+
+        Raises
+        ------
+        ValueError
+            If the array exceeds the working memory.
+        """
+        require(
+            len(index) * self.shape[1] * self.dtype.itemsize,
+            f"{len(index)} rows of the Gauss-Newton root",
+            "Take fewer at a time",
+        )
+        samples, roots = np.divmod(index, self.n_roots)
+        if self._kept is None:
+            drawn, at = np.unique(samples, return_inverse=True)
+            inputs, back = self._take(drawn).lists()
+        else:
+            at, (inputs, back) = samples, self._kept
+        out = np.empty((len(index), self.shape[1]), self.dtype)
+        for layer, a, B in zip(self.network.unpack(out), inputs, back, strict=True):
+            np.multiply(B[at, roots, :, None], densified(a[at])[:, None], out=layer)
+        return out
+
+    def _take(self, samples: Array) -> "GaussNewtonRoot":
+        """Return the root over some of the samples."""
+        linearization = self.linearization.take(samples)
+        weights, probes = self.weights[samples], self.probes_of(samples)
+        return GaussNewtonRoot(linearization, self.loss, weights, probes)
+
     def column_norms(self) -> Array:
         """Return the squared norm of every column, of shape (P,)."""
         out = np.zeros(self.shape[1], self.dtype)
@@ -278,13 +308,17 @@ class GaussNewtonRoot(LinearOperator):
                 layer += (B**2).sum(axis=1).T @ squares
         return out
 
-    def sample_norms(self) -> Array:
-        """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
-        out = np.zeros(self.linearization.n_rows, self.dtype)
+    def row_norms(self) -> Array:
+        """Return the squared norm of every row, of shape (n, r)."""
+        out = np.zeros((self.linearization.n_rows, self.n_roots), self.dtype)
         for rows, inputs, back in self.factors():
             for a, B in zip(inputs, back, strict=True):
-                out[rows] += row_norms(a, squared=True) * (B**2).sum(axis=(1, 2))
+                out[rows] += row_norms(a, squared=True)[:, None] * (B**2).sum(axis=2)
         return out
+
+    def sample_norms(self) -> Array:
+        """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
+        return self.row_norms().sum(axis=1)
 
     def grams(self) -> tuple[Array, Array]:
         """Return the parts of ``J_S J_S^T`` that the weights and the biases make.

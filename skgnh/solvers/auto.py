@@ -24,7 +24,7 @@ class Auto(Solver):
     ======  =====================================  ====================
     solver  cost of a step                         memory (numbers)
     ======  =====================================  ====================
-    dense   :math:`n r P^2 / 2 + P^3 / 6`          :math:`2 P^2`
+    dense   :math:`n P^2 / 2 + P^3 / 6`            :math:`2 P^2`
     gram    :math:`(n r)^2 W + (n r)^3 / 6 + 6 n   :math:`3 (n r)^2`
             P`
     cg      :math:`50 \times 4 n P`                :math:`n W`
@@ -32,8 +32,8 @@ class Auto(Solver):
 
     The cheaper of `dense` and `gram` among those that fit the working memory is taken
     if it costs at most four times as much as `cg`, whose steps are truncated, or less
-    than 5e8 multiply-adds; `cg` otherwise. An operator without rows (any but a
-    Gauss-Newton Hessian) gets `dense` if it can be an array within the working memory.
+    than 5e8 multiply-adds; `cg` otherwise. An operator of low rank gets `gram`, one of
+    no structure `dense` if it can be an array within the working memory.
     """
 
     cost = "that of the solver it takes"
@@ -44,13 +44,15 @@ class Auto(Solver):
         """Return the solver that the rule takes for H."""
         P, itemsize = H.shape[0], H.dtype.itemsize
         dense_fits = hasattr(H, "toarray") and fits(2 * P**2 * itemsize)
-        if not hasattr(H, "gram_by_ridge"):
+        if not hasattr(H, "linearization"):
+            if hasattr(H, "gram_by_ridge"):
+                return Gram()
             return Dense() if dense_fits else CG()
         n, r = H.linearization.n_rows, H.n_roots
         width = sum(H.network.layer_units[1:])
         exact = []
         if dense_fits:
-            exact.append((n * r * P**2 / 2 + P**3 / 6, "dense", Dense()))
+            exact.append((n * P**2 / 2 + P**3 / 6, "dense", Dense()))
         if fits(3 * (n * r) ** 2 * itemsize):
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))

@@ -19,7 +19,7 @@ class Dense(Solver):
     factors of ``T + damping I`` and O(P^2) to apply U. The reduction costs
     :math:`\frac43 P^3`, half of it bound by memory: by the clock as much as 4 to 8
     Cholesky factorisations, so that the default never costs more than about twice the
-    better choice. Assembling H costs O(n d P^2).
+    better choice. Assembling H costs at most n P^2 / 2 multiply-adds, whatever r.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Dense(Solver):
     """
 
     requires = ("toarray",)
-    cost = "n r P^2 / 2 + P^3 / 6"
+    cost = "n P^2 / 2 + P^3 / 6"
     memory = "2 P^2"
     use = "up to some thousand parameters, exactly"
 

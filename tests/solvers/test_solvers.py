@@ -14,7 +14,7 @@ from sklearn.base import clone
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
-from skgnh.operators import DenseMatrix, GaussNewtonHessian
+from skgnh.operators import DenseMatrix, GaussNewtonHessian, compress_jacobian
 from skgnh.solvers import CG, Auto, Dense, Gram, Solver, all_solvers
 from skgnh.solvers.preconditioned import Preconditioned, conjugate_gradients
 
@@ -43,6 +43,7 @@ OPERATORS = {
     "sparse rows": lambda: WIDE.operator(convert=sparse.csr_array),
     "sampled rows": lambda: TALL.operator().sample(7, 0),
     "probed outputs": lambda: TALL.operator().probe(2, 0),
+    "low rank": lambda: compress_jacobian(TALL.operator(), rank=9, random_state=0),
     "dense": lambda: prescribed(*np.geomspace(1e-3, 10, 20)),
     "dense, singular": lambda: prescribed(*[0] * 5, *range(1, 6)),
     "dense, two": lambda: DenseMatrix([[2.0, 1.0], [1.0, 2.0]]),
@@ -58,7 +59,7 @@ PAIRS = [
     (name, operator)
     for name, solver in all_solvers().items()
     for operator in OPERATORS
-    if not missing(solver, prescribed(1) if "dense" in operator else WIDE.operator())
+    if not missing(solver, OPERATORS[operator]())
 ]
 
 
@@ -348,6 +349,7 @@ def over(n, *widths):
         (lambda: over(50_000, 100, 900, 900, 1), CG),  # neither fits
         (lambda: over(20_000, 100, 50, 50), CG),  # dense fits, but costs too much
         (lambda: over(5000, 4, 8, 3).probe(1, 0), Dense),
+        (OPERATORS["low rank"], Gram),
         (lambda: prescribed(1, 2, 3), Dense),
         (lambda: aslinearoperator(np.eye(3)), CG),
     ],
