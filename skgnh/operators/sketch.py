@@ -181,10 +181,10 @@ def _along_parameters(
 
 def neuron_sizes(
     shapes: Any, n: int, r: int, oversampling: float
-) -> Iterator[tuple[int | None, int | None]]:
-    """Yield for each layer the columns to which A_l and B_l are sketched.
+) -> Iterator[tuple[int | None, int | None, int]]:
+    """Yield the columns to which A_l and B_l are sketched, and the operations saved.
 
-    At most one is: that whose product gains more by it; None keeps it.
+    At most one of them is sketched, that whose product gains more by it; None keeps it.
     """
     size = math.ceil(oversampling * n * r)
     for width, fan in shapes:
@@ -192,9 +192,16 @@ def neuron_sizes(
         of_a, of_B = -(-size // width), -(-size // min(fan, n))
         saved_a, saved_B = n**2 * (fan - 1 - of_a), (n * r) ** 2 * (width - of_B)
         if max(saved_a, saved_B) <= 0:
-            yield None, None
+            yield None, None, 0
+        elif saved_B >= saved_a:
+            yield None, of_B, saved_B
         else:
-            yield (None, of_B) if saved_B >= saved_a else (of_a, None)
+            yield of_a, None, saved_a
+
+
+def neuron_savings(shapes: Any, n: int, r: int, oversampling: float) -> int:
+    """Return the multiply-adds that a sketch along the neurons saves a Gram matrix."""
+    return sum(saved for *_, saved in neuron_sizes(shapes, n, r, oversampling))
 
 
 def _along_neurons(
@@ -204,7 +211,7 @@ def _along_neurons(
     sizes = list(neuron_sizes(shapes, n, root.n_roots, oversampling))
     kept = sum(
         (of_a or fan) + (of_B or width)
-        for (width, fan), (of_a, of_B) in zip(shapes, sizes, strict=True)
+        for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
     )
     _require(root, kept)
     maps = [
@@ -212,7 +219,7 @@ def _along_neurons(
             sketch(fan - 1, of_a, rng, root.dtype) if of_a else None,
             sketch(width, of_B, rng, root.dtype) if of_B else None,
         )
-        for (width, fan), (of_a, of_B) in zip(shapes, sizes, strict=True)
+        for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
     ]
     left, right = ([[] for _ in shapes] for _ in range(2))
     for _, inputs, back in root.make_factors():

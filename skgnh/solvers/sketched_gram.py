@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve
+from scipy.linalg import LinAlgError, cho_solve
 
 from skgnh.operators.gauss_newton import generator
 from skgnh.operators.sketch import SKETCHES, sketched_grams
@@ -185,14 +185,19 @@ class SketchedGramFactor(DualFactor):
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
             return np.stack([self.solve(b, damping) for b in rhs.T], axis=1)
+        self._factorise(damping)
         # Rounding leaves an error of the order of the condition in Woodbury's
         # difference: if that is more than asked for, the residual is solved for again.
         rounding = min(0.5, self._condition(damping) * np.finfo(rhs.dtype).eps)
-        x, residual, error = np.zeros_like(rhs), rhs, 1.0
+        x, residual, error, last = np.zeros_like(rhs), rhs, 1.0, np.inf
         while True:
             tol = max(self._rtol / error, rounding)
-            x = x + self._woodbury(residual, damping, tol)
-            error *= tol
+            correction, size = self._woodbury(residual, damping, tol)
+            if not size <= last:
+                raise LinAlgError(
+                    f"The damping {damping:.3g} is lost in the rounding of {rhs.dtype}."
+                )
+            x, error, last = x + correction, error * tol, size
             if error <= self._rtol:
                 return x
             residual = rhs - self._H @ x - self._H.dtype.type(damping) * x
@@ -204,15 +209,17 @@ class SketchedGramFactor(DualFactor):
             float(gram.trace()) / (ridge + damping) for ridge, gram in self._grams
         )
 
-    def _woodbury(self, b: Array, damping: float, tol: float) -> Array:
-        self._factorise(damping)
+    def _woodbury(self, b: Array, damping: float, tol: float) -> tuple[Array, float]:
+        """Return the solution for b and the square of its norm, to rounding."""
         x = b / self._diagonal(damping)
         # With y the solution so far, x = D^-1 (b - J^T y) and its error e,
         #   e^T (H + damping I) e <= ||residual||^2,
         #   b^T (H + damping I)^-1 b <= b^T D^-1 b + 2 value <= that + ||residual||^2.
-        bound = float(b @ x)
+        bound, size = float(b @ x), 0.0
 
         def has_converged(norm, value):
-            return norm <= tol * max(bound + 2 * value, 0.0) ** 0.5
+            nonlocal size
+            size = max(bound + 2 * value, 0.0)
+            return norm <= tol * size**0.5
 
-        return x - self._iterate(self._root @ x, damping, has_converged)
+        return x - self._iterate(self._root @ x, damping, has_converged), size
