@@ -145,15 +145,29 @@ def sketched_grams(
     ------
     ValueError
         If the arrays exceed the working memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skgnh import GaussNewtonMLPClassifier
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.operators.sketch import sketched_grams
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = GaussNewtonMLPClassifier((50,), max_iter=2, tol=1.0).fit(X, y)
+    >>> root = GaussNewtonHessian.from_estimator(mlp, X[::15], y[::15]).root
+    >>> rng = np.random.default_rng(0)
+    >>> weights, biases = sketched_grams(root, "srht", 4, "neurons", rng)
+    >>> weights.shape
+    (30, 30)
     """
     make = {"neurons": _along_neurons, "parameters": _along_parameters}[along]
     return make(root, SKETCHES[transform], oversampling, rng)
 
 
-def _require(root: Any, n_columns: int) -> None:
-    n = root.shape[0]
+def _require(root: Any, numbers: int) -> None:
     require(
-        (3 * n + n_columns) * n * root.dtype.itemsize,
+        numbers * root.dtype.itemsize,
         f"The sketched Gram matrix of {root.linearization.n_rows} rows and "
         f"{root.n_roots} outputs",
         "Sample rows or take a solver of products such as 'cg'",
@@ -170,7 +184,8 @@ def _along_parameters(
         # A sketch of as many columns as there are would lose by it.
         map_ = sketch(count, size, rng, root.dtype) if size < count else None
         parts.append((which, map_, []))
-    _require(root, sum(min(size, int(which.sum())) for which, _, _ in parts))
+    kept = 3 * root.shape[0] + sum(min(size, int(which.sum())) for which, *_ in parts)
+    _require(root, kept * root.shape[0])
     for block in root.blocks():
         for which, map_, sketched in parts:
             columns = block[:, which]
@@ -199,9 +214,18 @@ def neuron_sizes(
             yield of_a, None, saved_a
 
 
-def neuron_savings(shapes: Any, n: int, r: int, oversampling: float) -> int:
-    """Return the multiply-adds that a sketch along the neurons saves a Gram matrix."""
-    return sum(saved for *_, saved in neuron_sizes(shapes, n, r, oversampling))
+def neuron_costs(shapes: Any, n: int, r: int, oversampling: float) -> tuple[int, int]:
+    """Return what a sketch along the neurons holds and saves a Gram matrix.
+
+    In numbers, three arrays of its size among them, and in multiply-adds.
+    """
+    kept = 3 * n * r
+    saved = 0
+    sizes = neuron_sizes(shapes, n, r, oversampling)
+    for (width, fan), (of_a, of_B, gain) in zip(shapes, sizes, strict=True):
+        kept += (of_a or fan) + (of_B or width)
+        saved += gain
+    return kept * n * r, saved
 
 
 def _along_neurons(
@@ -209,11 +233,7 @@ def _along_neurons(
 ) -> tuple[Array, Array]:
     n, shapes = root.linearization.n_rows, root.network.shapes
     sizes = list(neuron_sizes(shapes, n, root.n_roots, oversampling))
-    kept = sum(
-        (of_a or fan) + (of_B or width)
-        for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
-    )
-    _require(root, kept)
+    _require(root, neuron_costs(shapes, n, root.n_roots, oversampling)[0])
     maps = [
         (
             sketch(fan - 1, of_a, rng, root.dtype) if of_a else None,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from skgnh.memory import fits
-from skgnh.operators.sketch import neuron_savings
+from skgnh.operators.sketch import neuron_costs
 from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
@@ -64,10 +64,11 @@ class Auto(Solver):
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))
             solver = SketchedGram()
-            saved = neuron_savings(H.network.shapes, n, r, solver.oversampling)
+            kept, saved = neuron_costs(H.network.shapes, n, r, solver.oversampling)
             cost += _SKETCHED_PRODUCTS * n * (4 * P + _PRODUCT_NUMBER * width)
             cost += _SKETCH_NUMBER * n * r * width - saved
-            exact.append((cost, "sketched_gram", solver))
+            if fits(kept * itemsize):
+                exact.append((cost, "sketched_gram", solver))
         iterative = _CG_PRODUCTS * 4 * n * P
         if exact and min(exact)[0] <= max(_CHEAP, _EXACT_IS_WORTH * iterative):
             return min(exact)[-1]

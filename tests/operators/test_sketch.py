@@ -17,7 +17,7 @@ from skgnh.operators import GaussNewtonHessian
 from skgnh.operators.sketch import (
     SKETCHES,
     hadamard_transform,
-    neuron_savings,
+    neuron_costs,
     neuron_sizes,
     sketched_grams,
 )
@@ -174,4 +174,5 @@ def test_only_the_side_that_gains_is_sketched():
         (20, None, saved[1]),
         (None, None, saved[2]),
     ]
-    assert neuron_savings(((500, 4), (2, 501), (3, 4)), 10, 2, 2.0) == sum(saved)
+    kept = 20 * (60 + (4 + 10) + (20 + 2) + (4 + 3))
+    assert neuron_costs(((500, 4), (2, 501), (3, 4)), 10, 2, 2.0) == (kept, sum(saved))
