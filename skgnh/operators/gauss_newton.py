@@ -1,5 +1,6 @@
 """The Gauss-Newton Hessian of a multi-layer perceptron."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -251,11 +252,17 @@ class GaussNewtonHessian(LinearOperator):
         """
         return sum(gram for _, gram in self.gram_by_ridge())
 
-    def gram_by_ridge(self) -> list[tuple[float, Array]]:
+    def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
         """Return the Gram matrix split over the parameters of equal ridge.
 
         Dual solvers need ``J_S diag(ridge + lam)^-1 J_S^T``, which is
         ``sum gram / (value + lam)`` over the pairs returned.
+
+        Parameters
+        ----------
+        grams : callable, optional
+            What makes the parts of the weights and of the biases of the root, such as
+            an approximation; :meth:`GaussNewtonRoot.grams` if None.
 
         Returns
         -------
@@ -275,7 +282,7 @@ class GaussNewtonHessian(LinearOperator):
                 "The dual form needs one ridge for all weights and none for the "
                 "biases; take a solver such as 'cg' or 'dense'."
             )
-        weights, biases = self.root.grams()
+        weights, biases = self.root.grams() if grams is None else grams(self.root)
         if penalty == 0:
             return [(0.0, weights + biases)]
         return [(penalty, weights), (0.0, biases)]

@@ -1,6 +1,6 @@
 """The root of the Gauss-Newton Hessian and the two lists that hold it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -171,7 +171,7 @@ class GaussNewtonRoot(LinearOperator):
                     kept.append(x)
                 else:
                     kept[rows] = x
-        return [_join(x) if isinstance(x, list) else x for x in inputs], back
+        return [joined(x) if isinstance(x, list) else x for x in inputs], back
 
     def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
         """Yield what :meth:`factors` does, made anew and not kept."""
@@ -337,20 +337,34 @@ class GaussNewtonRoot(LinearOperator):
             f"The Gram matrix of {n} rows and {r} outputs",
             "Sample rows or take a solver of products such as 'cg'",
         )
-        chunks = [(inputs, back) for _, inputs, back in self.factors()]
-        weights, biases = (np.zeros((rows, rows), self.dtype) for _ in range(2))
-        for depth in range(len(self.network.shapes)):
-            a = _join([inputs[depth] for inputs, _ in chunks])[:, :-1]
-            B = _join([back[depth] for _, back in chunks]).reshape(rows, -1)
-            outer = B @ B.T
-            biases += outer
-            outer = outer.reshape(n, r, n, r)
-            outer *= densified(a @ a.T)[:, None, :, None]
-            weights += outer.reshape(rows, rows)
-        return weights, biases
+        # Made anew, the lists lie in the order that the products below take.
+        chunks = [(inputs, back) for _, inputs, back in self.make_factors()]
+        layers = range(len(self.network.shapes))
+        left = (joined([inputs[k] for inputs, _ in chunks])[:, :-1] for k in layers)
+        right = (joined([back[k] for _, back in chunks]) for k in layers)
+        return hadamard_grams(left, (B.reshape(rows, -1) for B in right), n)
 
 
-def _join(parts: Any) -> Array:
+def hadamard_grams(
+    left: Iterable[Array], right: Iterable[Array], n: int
+) -> tuple[Array, Array]:
+    """Return ``sum_l (A_l A_l^T) * (B_l B_l^T)`` and ``sum_l B_l B_l^T``.
+
+    A_l has n rows, without the ones, B_l has n r of them.
+    """
+    weights = biases = None
+    for a, B in zip(left, right, strict=True):
+        outer = B @ B.T
+        biases = outer.copy() if biases is None else np.add(biases, outer, out=biases)
+        rows = len(outer)
+        outer = outer.reshape(n, rows // n, n, rows // n)
+        outer *= densified(a @ a.T)[:, None, :, None]
+        outer = outer.reshape(rows, rows)
+        weights = outer if weights is None else np.add(weights, outer, out=weights)
+    return weights, biases
+
+
+def joined(parts: Any) -> Array:
     """Return chunks of rows as one array."""
     if len(parts) == 1:
         return parts[0]

@@ -8,6 +8,7 @@ from skgnh.solvers.gram import Gram
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.kfac import KFAC
 from skgnh.solvers.nystrom import Nystrom
+from skgnh.solvers.sketched_gram import SketchedGram
 
 __all__ = [
     "CG",
@@ -18,6 +19,7 @@ __all__ = [
     "Gram",
     "HMatrix",
     "Nystrom",
+    "SketchedGram",
     "Solver",
     "all_solvers",
 ]
@@ -30,6 +32,7 @@ _SOLVERS = {
     "kfac": KFAC,
     "nystrom": Nystrom,
     "hmatrix": HMatrix,
+    "sketched_gram": SketchedGram,
 }
 
 

@@ -42,13 +42,11 @@ class Gram(Solver):
         return GramFactor(H)
 
 
-class GramFactor(Factor):
-    """Gram matrices of the weights and of the biases."""
+class DualFactor(Factor):
+    """Gram matrices by ridge, exact or not, and ``I + J D^-1 J^T`` made of them."""
 
-    def __init__(self, H: Any):
-        self._H = H
-        self._root = H.root
-        self._grams = H.gram_by_ridge()
+    def __init__(self, H: Any, grams: list):
+        self._H, self._root, self._grams = H, H.root, grams
         self._cholesky = (None, None)
         self._products = 0
 
@@ -56,6 +54,9 @@ class GramFactor(Factor):
     def products(self) -> int:
         """Products with H, or pairs with its root, spent so far."""
         return self._products
+
+    def _diagonal(self, damping: float) -> Array:
+        return self._H.ridge + self._H.dtype.type(damping)
 
     def _factorise(self, damping: float) -> Any:
         if self._cholesky[0] == damping:
@@ -71,6 +72,13 @@ class GramFactor(Factor):
         self._cholesky = (damping, factors)
         return factors
 
+
+class GramFactor(DualFactor):
+    """The exact Gram matrices of the weights and of the biases."""
+
+    def __init__(self, H: Any):
+        super().__init__(H, H.gram_by_ridge())
+
     def _woodbury(self, rhs: Array, D: Array, factors: Any) -> Array:
         x = rhs / D
         dual = cho_solve(factors, self._root @ x, check_finite=False)
@@ -81,7 +89,7 @@ class GramFactor(Factor):
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         factors = self._factorise(damping)
         columns = rhs.reshape(len(rhs), -1)
-        D = (self._H.ridge + self._H.dtype.type(damping))[:, None]
+        D = self._diagonal(damping)[:, None]
         x = self._woodbury(columns, D, factors)
         residual = columns - self._H @ x - self._H.dtype.type(damping) * x
         self._products += 1

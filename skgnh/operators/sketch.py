@@ -1,0 +1,251 @@
+r"""Sketches: random maps to few columns that keep inner products of rows on average.
+
+Both give ``A -> A S^T`` with ``E[S^T S] = I``.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import hadamard
+from sklearn.utils import gen_batches
+
+from skgnh.memory import require
+from skgnh.network import densified
+from skgnh.operators.root import hadamard_grams, joined
+
+Array = Any
+
+# Factor of the Hadamard matrix that is applied as a matrix product.
+_BLOCK = 64
+# Numbers of an array that stay in cache.
+_CACHED = 2**17
+
+
+class CountSketch:
+    """Each column is added, with a random sign, to one of `size` columns.
+
+    A pass over the array, O(k p) for k rows of p columns (Clarkson and Woodruff, 2013).
+
+    Parameters
+    ----------
+    n_columns, size : int
+        Columns before and after.
+    rng : numpy.random.Generator
+        Source of the signs and places.
+    dtype : dtype
+        That of what is sketched.
+    """
+
+    def __init__(self, n_columns: int, size: int, rng: Any, dtype: Any):
+        signs = rng.choice(np.array([-1, 1], dtype), n_columns)
+        places = rng.integers(0, size, n_columns)
+        self._map = sparse.csr_array(
+            (signs, places, np.arange(n_columns + 1)), (n_columns, size)
+        )
+
+    def __call__(self, A: Array) -> Array:
+        """Return the sketched rows, of shape (k, size)."""
+        # SciPy transposes A, which is slow beyond the cache.
+        return np.concatenate([A[rows] @ self._map for rows in _batches(A)])
+
+
+class SRHT:
+    r"""Subsampled randomised Hadamard transform: random signs, all mixed, some taken.
+
+    :math:`S = s^{-1/2}\, R\, H\, \mathrm{diag}(\pm 1)` with R a choice of s of the p'
+    columns, p' the power of two from p on: O(k p log p) for k rows (Ailon and Chazelle,
+    2009; Tropp, 2011). Parameters are those of :class:`CountSketch`.
+    """
+
+    def __init__(self, n_columns: int, size: int, rng: Any, dtype: Any):
+        self._padded = 1 << (n_columns - 1).bit_length()
+        size = min(size, self._padded)
+        self._signs = rng.choice(np.array([-1, 1], dtype), n_columns)
+        self._signs /= np.asarray(size**0.5, dtype)
+        self._taken = rng.choice(self._padded, size, replace=False)
+
+    def __call__(self, A: Array) -> Array:
+        """Return the sketched rows, of shape (k, size)."""
+        return np.concatenate([self._mixed(A[rows]) for rows in _batches(A)])
+
+    def _mixed(self, A: Array) -> Array:
+        out = np.zeros((A.shape[0], self._padded), self._signs.dtype)
+        np.multiply(A, self._signs, out=out[:, : A.shape[1]])
+        return hadamard_transform(out)[:, self._taken]
+
+
+def _batches(A: Array) -> Iterator[slice]:
+    """Return slices of rows that stay in cache."""
+    return gen_batches(A.shape[0], max(1, _CACHED // A.shape[1]))
+
+
+def hadamard_transform(A: Array) -> Array:
+    """Return ``A H`` for the Hadamard matrix H of a power of two of columns.
+
+    ``H = H_b x ... x H_b`` is applied factor by factor, as matrix products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators.sketch import hadamard_transform
+    >>> hadamard_transform(np.eye(4)[1:2])
+    array([[ 1., -1.,  1., -1.]])
+    """
+    shape, done = A.shape, 1
+    while done < shape[1]:
+        block = min(_BLOCK, shape[1] // done)
+        H = hadamard(block).astype(A.dtype)
+        A = A.reshape(-1, block) @ H if done == 1 else H @ A.reshape(-1, block, done)
+        done *= block
+    return A.reshape(shape)
+
+
+SKETCHES = {"countsketch": CountSketch, "srht": SRHT}
+
+
+def sketched_grams(
+    root: Any, transform: str, oversampling: float, along: str, rng: Any
+) -> tuple[Array, Array]:
+    r"""Return approximations of what :meth:`GaussNewtonRoot.grams` returns.
+
+    Along the parameters, :math:`(S J_S^T)^T (S J_S^T)` with s = `oversampling` n r rows
+    of S: a pass over J_S, chunk by chunk, and O(s (n r)^2).
+
+    Along the neurons, the wider side of a layer is sketched, which leaves its Gram
+    matrix the elementwise product that it is:
+
+    .. math:: (A_l A_l^T) \circ (B_l \Omega_l \Omega_l^T B_l^T)
+
+    with :math:`m = s / \min(\text{fan}, n)` columns of :math:`\Omega_l`. It is the
+    sketch :math:`I \otimes \Omega_l^T`, of as many rows, whose product takes
+    O(m (n r)^2) instead of O(s (n r)^2) and whose application O(n r W).
+
+    Parameters
+    ----------
+    root : GaussNewtonRoot
+        The root J_S.
+    transform : {'countsketch', 'srht'}
+        Which sketch.
+    oversampling : float
+        Rows of the sketch, in n r.
+    along : {'neurons', 'parameters'}
+        What is sketched.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    weights, biases : ndarrays of shape (n r, n r)
+        Symmetric positive semidefinite.
+
+    Raises
+    ------
+    ValueError
+        If the arrays exceed the working memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skgnh import GaussNewtonMLPClassifier
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.operators.sketch import sketched_grams
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = GaussNewtonMLPClassifier((50,), max_iter=2, tol=1.0).fit(X, y)
+    >>> root = GaussNewtonHessian.from_estimator(mlp, X[::15], y[::15]).root
+    >>> rng = np.random.default_rng(0)
+    >>> weights, biases = sketched_grams(root, "srht", 4, "neurons", rng)
+    >>> weights.shape
+    (30, 30)
+    """
+    make = {"neurons": _along_neurons, "parameters": _along_parameters}[along]
+    return make(root, SKETCHES[transform], oversampling, rng)
+
+
+def _require(root: Any, numbers: int) -> None:
+    require(
+        numbers * root.dtype.itemsize,
+        f"The sketched Gram matrix of {root.linearization.n_rows} rows and "
+        f"{root.n_roots} outputs",
+        "Sample rows or take a solver of products such as 'cg'",
+    )
+
+
+def _along_parameters(
+    root: Any, sketch: Any, oversampling: float, rng: Any
+) -> tuple[Array, Array]:
+    is_weight = root.network.weight_mask().astype(bool)
+    size, parts = math.ceil(oversampling * root.shape[0]), []
+    for which in (is_weight, ~is_weight):
+        count = int(which.sum())
+        # A sketch of as many columns as there are would lose by it.
+        map_ = sketch(count, size, rng, root.dtype) if size < count else None
+        parts.append((which, map_, []))
+    kept = 3 * root.shape[0] + sum(min(size, int(which.sum())) for which, *_ in parts)
+    _require(root, kept * root.shape[0])
+    for block in root.blocks():
+        for which, map_, sketched in parts:
+            columns = block[:, which]
+            sketched.append(columns if map_ is None else map_(columns))
+    weights, biases = (np.concatenate(sketched) for _, _, sketched in parts)
+    return weights @ weights.T, biases @ biases.T
+
+
+def neuron_sizes(
+    shapes: Any, n: int, r: int, oversampling: float
+) -> Iterator[tuple[int | None, int | None, int]]:
+    """Yield the columns to which A_l and B_l are sketched, and the operations saved.
+
+    At most one of them is sketched, that whose product gains more by it; None keeps it.
+    """
+    size = math.ceil(oversampling * n * r)
+    for width, fan in shapes:
+        # The rows of one sample share a_i: at most n of them are independent.
+        of_a, of_B = -(-size // width), -(-size // min(fan, n))
+        saved_a, saved_B = n**2 * (fan - 1 - of_a), (n * r) ** 2 * (width - of_B)
+        if max(saved_a, saved_B) <= 0:
+            yield None, None, 0
+        elif saved_B >= saved_a:
+            yield None, of_B, saved_B
+        else:
+            yield of_a, None, saved_a
+
+
+def neuron_costs(shapes: Any, n: int, r: int, oversampling: float) -> tuple[int, int]:
+    """Return what a sketch along the neurons holds and saves a Gram matrix.
+
+    In numbers, three arrays of its size among them, and in multiply-adds.
+    """
+    kept = 3 * n * r
+    saved = 0
+    sizes = neuron_sizes(shapes, n, r, oversampling)
+    for (width, fan), (of_a, of_B, gain) in zip(shapes, sizes, strict=True):
+        kept += (of_a or fan) + (of_B or width)
+        saved += gain
+    return kept * n * r, saved
+
+
+def _along_neurons(
+    root: Any, sketch: Any, oversampling: float, rng: Any
+) -> tuple[Array, Array]:
+    n, shapes = root.linearization.n_rows, root.network.shapes
+    sizes = list(neuron_sizes(shapes, n, root.n_roots, oversampling))
+    _require(root, neuron_costs(shapes, n, root.n_roots, oversampling)[0])
+    maps = [
+        (
+            sketch(fan - 1, of_a, rng, root.dtype) if of_a else None,
+            sketch(width, of_B, rng, root.dtype) if of_B else None,
+        )
+        for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
+    ]
+    left, right = ([[] for _ in shapes] for _ in range(2))
+    for _, inputs, back in root.make_factors():
+        for depth, (of_a, of_B) in enumerate(maps):
+            a, B = inputs[depth][:, :-1], back[depth]
+            B = B.reshape(-1, B.shape[2])
+            left[depth].append(of_a(densified(a)) if of_a else a)
+            right[depth].append(of_B(B) if of_B else B)
+    return hadamard_grams(map(joined, left), map(joined, right), n)
