@@ -154,9 +154,10 @@ class ExactHessian(LinearOperator):
     def chunks(self, numbers_per_row: int) -> Iterator[tuple[slice, Any, Adjoint]]:
         """Yield rows with their forward and backward passes."""
         for rows, trace in self.linearization.chunks(numbers_per_row):
-            yield rows, trace, self._adjoint_pass(rows, trace)
+            yield rows, trace, self.adjoint_pass(rows, trace)
 
-    def _adjoint_pass(self, rows: slice, trace: Any) -> Adjoint:
+    def adjoint_pass(self, rows: slice, trace: Any) -> Adjoint:
+        """Return the backward pass of some rows."""
         layers = self.network.unpack(self.theta)
         delta = self.loss.gradient(self.loss.mean(trace.outputs), self.targets[rows])
         delta = self.weights[rows, None] * delta

@@ -4,9 +4,11 @@ from skgnh.solvers.auto import Auto
 from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
+from skgnh.solvers.exact_hessian import ExactHessianSolver
 from skgnh.solvers.gram import Gram
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.kfac import KFAC
+from skgnh.solvers.layers import LayerElimination
 from skgnh.solvers.nystrom import Nystrom
 
 __all__ = [
@@ -14,9 +16,11 @@ __all__ = [
     "KFAC",
     "Auto",
     "Dense",
+    "ExactHessianSolver",
     "Factor",
     "Gram",
     "HMatrix",
+    "LayerElimination",
     "Nystrom",
     "Solver",
     "all_solvers",
@@ -30,6 +34,7 @@ _SOLVERS = {
     "kfac": KFAC,
     "nystrom": Nystrom,
     "hmatrix": HMatrix,
+    "exact_hessian": ExactHessianSolver,
 }
 
 

@@ -11,19 +11,11 @@ from fitted import fitted
 from scipy import sparse
 from sklearn import config_context
 
-from skgnh.linearization import Linearization
-from skgnh.network import ACTIVATIONS, append_one
+from skgnh.network import ACTIVATIONS
 from skgnh.operators import ExactHessian, GaussNewtonHessian
 
 CASES = [replace(case, n=3) for case in all_cases() if case.n_hidden in (0, 1, 3)]
 STEP = 1e-5
-
-
-def exact(case, dtype=np.float64, convert=None):
-    X, Y, weights, theta, ridge = (part.astype(dtype) for part in case.data())
-    inputs = append_one(X if convert is None else convert(X))
-    linearization = Linearization(case.network, theta, inputs)
-    return ExactHessian(linearization, case.loss, Y, weights, ridge)
 
 
 def differenced(gradient, theta):
@@ -62,7 +54,7 @@ def case(request):
 
 
 def test_array_products_and_diagonal_equal_differences_of_the_gradient(case):
-    H, desired = exact(case), expected(case)
+    H, desired = case.exact(), expected(case)
     array = H.toarray()
     assert_close(array, desired, rtol=1e-7)
     V = np.random.default_rng(0).standard_normal((len(array), 3))
@@ -86,7 +78,7 @@ def test_second_derivative_of_the_activations(name):
 @pytest.mark.parametrize("kind", LOSS_KINDS)
 def test_equals_gauss_newton_where_the_residuals_vanish(kind):
     case = Case("tanh", 3, kind, weighted=True)
-    H = exact(case)
+    H = case.exact()
     mean = case.loss.mean(H.network.outputs(H.theta, H.linearization.inputs))
     fitted = ExactHessian(H.linearization, H.loss, mean, H.weights, H.ridge)
     assert_close(fitted.toarray(), case.array())
@@ -95,12 +87,12 @@ def test_equals_gauss_newton_where_the_residuals_vanish(kind):
 
 def test_equals_gauss_newton_where_the_network_is_linear():
     case = Case("identity", 0, "softmax")
-    assert_close(exact(case).toarray(), case.array())
+    assert_close(case.exact().toarray(), case.array())
 
 
 def test_chunks_of_rows_and_traces_made_again_change_nothing():
     case = Case("tanh", 3, "softmax", weighted=True, n=600)
-    H, small = exact(case), exact(case)
+    H, small = case.exact(), case.exact()
     V = np.random.default_rng(0).standard_normal((H.shape[0], 2))
     desired = [H @ V, H.diagonal(), H.toarray()]
     with config_context(working_memory=0.07):
@@ -109,7 +101,7 @@ def test_chunks_of_rows_and_traces_made_again_change_nothing():
             assert_close(answer, once, rtol=1e-12)
         chunks = [rows for rows, *_ in small.chunks(100)]
         assert len(chunks) > 5
-    chunked = exact(case)
+    chunked = case.exact()
     with config_context(working_memory=0.5):
         assert_close(chunked.toarray(), desired[2], rtol=1e-12)
 
@@ -117,7 +109,7 @@ def test_chunks_of_rows_and_traces_made_again_change_nothing():
 @pytest.mark.parametrize("convert", [sparse.csr_array, sparse.csr_matrix])
 def test_sparse_rows_are_dense_ones(convert):
     case = Case("tanh", 1, "softmax")
-    H, twin = exact(case, convert=convert), exact(case)
+    H, twin = case.exact(convert=convert), case.exact()
     assert_close(H.toarray(), twin.toarray())
     assert_close(H.diagonal(), twin.diagonal())
     assert_close(H @ np.eye(H.shape[0]), twin.toarray())
@@ -125,7 +117,7 @@ def test_sparse_rows_are_dense_ones(convert):
 
 def test_float32_stays_float32():
     case = Case("tanh", 3, "softmax", weighted=True)
-    H, desired = exact(case, np.float32), exact(case).toarray()
+    H, desired = case.exact(np.float32), case.exact().toarray()
     for answer in (H.toarray(), H @ np.eye(len(desired)), H.entries([0], [1])):
         assert answer.dtype == np.float32
     assert_close(H.toarray(), desired, rtol=1e-5)
@@ -163,13 +155,13 @@ def test_targets_are_needed():
     fit = fitted("binary")
     with pytest.raises(ValueError, match="depends on the targets: pass y"):
         ExactHessian.from_estimator(fit.estimator, fit.X)
-    H = exact(Case())
+    H = Case().exact()
     with pytest.raises(ValueError, match=r"targets have shape \(4, 3\), expected"):
         ExactHessian(H.linearization, H.loss, H.targets[1:], H.weights)
 
 
 def test_array_and_entries_beyond_the_working_memory_are_refused():
-    H = exact(Case("tanh", 4))
+    H = Case("tanh", 4).exact()
     with config_context(working_memory=0.01):
         for ask in (H.toarray, lambda: H.entries([0], np.arange(40))):
             with pytest.raises(ValueError, match="working memory"):
@@ -179,7 +171,7 @@ def test_array_and_entries_beyond_the_working_memory_are_refused():
 def test_products_are_linear_in_the_curvature_beyond_gauss_newton():
     # Opposite residuals bend the network in opposite ways: their mean is Gauss-Newton.
     case = Case("tanh", 3, "squared", weighted=True)
-    H = exact(case)
+    H = case.exact()
     z = H.network.outputs(H.theta, H.linearization.inputs)
     other = ExactHessian(H.linearization, H.loss, 2 * z - H.targets, H.weights, H.ridge)
     G = GaussNewtonHessian(H.linearization, H.loss, H.weights, H.ridge)
