@@ -5,31 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import Case, all_cases, assert_close
+from matrices import deep_hessian
 from scipy import sparse
 from scipy.linalg import LinAlgError
 from sklearn import config_context
 
-from skgnh.linearization import Linearization
-from skgnh.losses import LOSSES
-from skgnh.network import MLP, append_one
-from skgnh.operators import ExactHessian
 from skgnh.solvers import LayerElimination
 
 # Shifts in units of the norm of H: indefinite for the first, definite for the last.
 SHIFTS = (1e-5, 1e-2, 0.3, 3.0)
-
-
-def deep(depth=30, width=4, n=3, seed=0, dtype=np.float64):
-    """A deep, narrow tanh network with residuals; its biases have no ridge."""
-    rng = np.random.default_rng(seed)
-    network = MLP((2, *[width] * depth, 2), ("tanh",) * depth)
-    theta = (1.2 * network.initialize(rng)).astype(dtype)
-    inputs = append_one(rng.standard_normal((n, 2)).astype(dtype))
-    targets = 3 * rng.standard_normal((n, 2)).astype(dtype)
-    weights = rng.dirichlet(np.ones(n)).astype(dtype)
-    ridge = (1e-3 * network.weight_mask()).astype(dtype)
-    linearization = Linearization(network, theta, inputs)
-    return ExactHessian(linearization, LOSSES["identity"], targets, weights, ridge)
 
 
 def assert_solves(H, shift, rtol=1e-11):
@@ -70,19 +54,19 @@ def test_solution_and_inertia_equal_those_of_the_array(case):
 
 @pytest.mark.parametrize("n", [1, 2, 12])
 def test_any_number_of_rows(n):
-    assert assert_solves(deep(5, n=n), 1e-2) > 0
-    assert assert_solves(deep(5, n=n), 100) == 0
+    assert assert_solves(deep_hessian(5, n=n), 1e-2) > 0
+    assert assert_solves(deep_hessian(5, n=n), 100) == 0
 
 
 def test_deep_network():
-    H = deep(40)
+    H = deep_hessian(40)
     least = np.linalg.eigvalsh(H.toarray())[0]
     assert assert_solves(H, -0.5 * least) > 0
     assert assert_solves(H, -1.01 * least) == 0
 
 
 def test_ridge_that_differs_within_layers():
-    H = deep(4)
+    H = deep_hessian(4)
     H.ridge = np.random.default_rng(0).uniform(0.01, 1, H.shape[0])
     assert_solves(H, 0.0)
     assert_solves(H, 5.0)
@@ -96,14 +80,14 @@ def test_sparse_rows_and_rows_without_weight():
 
 
 def test_float32_stays_float32():
-    H = deep(6, dtype=np.float32)
+    H = deep_hessian(6, dtype=np.float32)
     assert_solves(H, 10.0, rtol=1e-5)
     assert LayerElimination(H, np.float64(10)).solve(H.theta).dtype == np.float32
 
 
 def test_zeros_are_solved_by_zeros():
-    factor = LayerElimination(deep(3), 1.0)
-    for shape in (deep(3).shape[0], (deep(3).shape[0], 2)):
+    factor = LayerElimination(deep_hessian(3), 1.0)
+    for shape in (deep_hessian(3).shape[0], (deep_hessian(3).shape[0], 2)):
         np.testing.assert_array_equal(factor.solve(np.zeros(shape)), 0)
 
 
@@ -117,11 +101,11 @@ def test_shift_too_small_for_an_indefinite_system_is_no_answer():
 @pytest.mark.parametrize("shift", [0.0, -1.0, np.nan])
 def test_shift_must_be_positive_where_there_is_no_ridge(shift):
     with pytest.raises(LinAlgError, match=r"positive ridge \+ shift"):
-        LayerElimination(deep(3), shift)
+        LayerElimination(deep_hessian(3), shift)
 
 
 def test_curvature_that_is_not_finite_is_refused():
-    H = deep(3)
+    H = deep_hessian(3)
     H.theta[0] = np.nan
     with pytest.raises(LinAlgError, match="not finite"):
         LayerElimination(H, 1.0)
@@ -130,7 +114,7 @@ def test_curvature_that_is_not_finite_is_refused():
 def test_other_operators_and_too_many_rows_are_refused():
     with pytest.raises(ValueError, match="needs an ExactHessian, got GaussNewton"):
         LayerElimination(Case().operator(), 1.0)
-    H = deep(3, n=50)
+    H = deep_hessian(3, n=50)
     numbers = LayerElimination.numbers(H.network, 50)
     with (
         config_context(working_memory=(8 * numbers - 8) / 2**20),
@@ -142,7 +126,7 @@ def test_other_operators_and_too_many_rows_are_refused():
 def test_numbers_bound_what_is_allocated():
     import tracemalloc
 
-    for H in (deep(20, 10, 2), deep(3, 5, 60), deep(6, 20, 10)):
+    for H in (deep_hessian(20, 10, 2), deep_hessian(3, 5, 60), deep_hessian(6, 20, 10)):
         H.linearization.kept  # noqa: B018
         tracemalloc.start()
         LayerElimination(H, 1.0)
