@@ -28,6 +28,9 @@ class _Identity:
     def slope(self, a):
         return array_namespace(a).ones_like(a)
 
+    def bend(self, a):
+        return array_namespace(a).zeros_like(a)
+
 
 class _Logistic:
     gain = 2.0
@@ -38,6 +41,9 @@ class _Logistic:
     def slope(self, a):
         return a * (1 - a)
 
+    def bend(self, a):
+        return a * (1 - a) * (1 - 2 * a)
+
 
 class _Tanh:
     gain = 6.0
@@ -47,6 +53,9 @@ class _Tanh:
 
     def slope(self, a):
         return 1 - a * a
+
+    def bend(self, a):
+        return -2 * a * (1 - a * a)
 
 
 class _Relu:
@@ -59,9 +68,13 @@ class _Relu:
     def slope(self, a):
         return array_namespace(a).astype(a > 0, a.dtype)
 
+    def bend(self, a):
+        return array_namespace(a).zeros_like(a)
 
-# `slope` is s'(z) as a function of the value s(z); `gain` is the constant of Glorot and
-# Bengio's range, as scikit-learn takes it.
+
+# `slope` and `bend` are s'(z) and s''(z) as functions of the value s(z); at its kink
+# relu has the derivatives of its left side, both zero. `gain` is the constant of Glorot
+# and Bengio's range, as scikit-learn takes it.
 ACTIVATIONS = {
     "identity": _Identity(),
     "logistic": _Logistic(),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from skgnh.linearization import Linearization
-from skgnh.operators import GaussNewtonHessian, load_estimator
+from skgnh.operators import ExactHessian, GaussNewtonHessian, load_estimator
 
 Array = Any
 
@@ -33,6 +33,13 @@ class Objective:
         Weights of sum one.
     ridge : ndarray of shape (P,)
         Curvature of the penalty.
+    curvature : {'gauss_newton', 'exact'}, default='gauss_newton'
+        Which Hessian :meth:`linearize` returns.
+
+    Raises
+    ------
+    ValueError
+        If there is no such curvature.
     """
 
     def __init__(
@@ -43,10 +50,16 @@ class Objective:
         targets: Array,
         weights: Array,
         ridge: Array,
+        curvature: str = "gauss_newton",
     ):
+        if curvature not in ("gauss_newton", "exact"):
+            raise ValueError(
+                f"curvature must be 'gauss_newton' or 'exact', got {curvature!r}."
+            )
         self.network, self.loss = network, loss
         self.inputs, self.targets = inputs, targets
         self.weights, self.ridge = weights, ridge
+        self.curvature = curvature
 
     @classmethod
     def from_estimator(
@@ -110,8 +123,8 @@ class Objective:
         theta: Array,
         rows: Array | None = None,
         curvature_rows: Array | None = None,
-    ) -> tuple[float, Array, GaussNewtonHessian]:
-        """Return value and gradient over `rows` and the GNH over `curvature_rows`.
+    ) -> tuple[float, Array, GaussNewtonHessian | ExactHessian]:
+        """Return value and gradient over `rows`, the Hessian over `curvature_rows`.
 
         Both share one forward pass where they are the same object; the cost is one
         gradient, O(n P).
@@ -130,7 +143,10 @@ class Objective:
                 seeds = weights[span, None, None] * seeds[:, None, :]
                 gradient += self.network.pullback(theta, trace, seeds)[0]
         if curvature_rows is not rows:
-            inputs, _, weights = self._rows(curvature_rows)
+            inputs, targets, weights = self._rows(curvature_rows)
             linearization = Linearization(self.network, theta, inputs)
-        H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
+        if self.curvature == "exact":
+            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
+        else:
+            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
         return value, gradient, H

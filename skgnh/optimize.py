@@ -290,7 +290,9 @@ def _initial_damping(
     H: Any, damping: float, relative: bool
 ) -> tuple[float, tuple[float, float]]:
     """Return the first damping and the bounds of all, from the scale of H."""
-    scale = float(np.mean(H.diagonal(_SCALE_PROBES, 0), dtype=np.float64))
+    # An exact Hessian may have negative entries: their size counts, not their sum.
+    sizes = np.abs(H.diagonal(_SCALE_PROBES, 0))
+    scale = float(np.mean(sizes, dtype=np.float64))
     if not (np.isfinite(scale) and scale > 0):
         scale = 1.0
     eps = float(np.finfo(H.dtype).eps)

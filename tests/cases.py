@@ -10,7 +10,7 @@ import oracles
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
-from skgnh.operators import GaussNewtonHessian
+from skgnh.operators import ExactHessian, GaussNewtonHessian
 
 N_FEATURES = 3
 HIDDEN = (4, 2, 3, 4)
@@ -94,6 +94,13 @@ class Case:
             weights.astype(dtype),
             penalty.astype(dtype) if ridge else None,
         )
+
+    def exact(self, dtype=np.float64, convert=None):
+        """The exact Hessian of the same network, targets and rows."""
+        X, Y, weights, theta, ridge = (part.astype(dtype) for part in self.data())
+        inputs = append_one(X if convert is None else convert(X))
+        linearization = Linearization(self.network, theta, inputs)
+        return ExactHessian(linearization, self.loss, Y, weights, ridge)
 
     def array(self):
         _, _, weights, _, ridge = self.data()

@@ -5,7 +5,7 @@ import numpy as np
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import ACTIVATIONS, MLP, append_one
-from skgnh.operators import GaussNewtonHessian
+from skgnh.operators import ExactHessian, GaussNewtonHessian
 
 KERNELS = {
     "exponential": lambda d: np.exp(-d),
@@ -97,6 +97,19 @@ def correlated_hessian(n=300, seed=0):
         np.full(n, 1 / n),
         1e-6 * network.weight_mask(),
     )
+
+
+def deep_hessian(depth=30, width=4, n=3, seed=0, dtype=np.float64):
+    """The exact Hessian of a deep, narrow network whose biases have no ridge."""
+    rng = np.random.default_rng(seed)
+    network = MLP((2, *[width] * depth, 2), ("tanh",) * depth)
+    theta = (1.2 * network.initialize(rng)).astype(dtype)
+    inputs = append_one(rng.standard_normal((n, 2)).astype(dtype))
+    targets = 3 * rng.standard_normal((n, 2)).astype(dtype)
+    weights = rng.dirichlet(np.ones(n)).astype(dtype)
+    ridge = (1e-3 * network.weight_mask()).astype(dtype)
+    linearization = Linearization(network, theta, inputs)
+    return ExactHessian(linearization, LOSSES["identity"], targets, weights, ridge)
 
 
 def symmetric(array):

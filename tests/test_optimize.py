@@ -211,6 +211,11 @@ def test_first_damping_is_in_units_of_the_mean_diagonal():
     assert run(f, steps=1, damping=0.5, relative=False)[0].damping == 0.5
 
 
+def test_negative_curvature_counts_for_the_first_damping_by_its_size():
+    H = DenseMatrix(np.diag([1.0, -5.0]))
+    assert optimize._initial_damping(H, 0.5, True)[0] == 1.5
+
+
 @pytest.mark.parametrize(
     ("gain_ratio", "factor"),
     [(0.002, 1 + 0.996**3), (0.25, 1.125), (0.5, 1), (0.75, 0.875), (0.9, 1 - 0.512)]

@@ -146,7 +146,7 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 self.validation_fraction, self._strata(targets), rng
             )
         rows = rows.with_weight()
-        objective = rows.objective(network, self._loss, self.alpha)
+        objective = rows.objective(network, self._loss, self.alpha, solver.curvature)
         if continuing:
             start = self._present_weights(network, X.dtype)
         else:

@@ -70,12 +70,16 @@ class Rows:
         kept = np.flatnonzero(self.weights)
         return Rows(self.X[kept], self.targets[kept], self.weights[kept])
 
-    def objective(self, network: MLP, loss: Any, alpha: float) -> Objective:
+    def objective(
+        self, network: MLP, loss: Any, alpha: float, curvature: str = "gauss_newton"
+    ) -> Objective:
         """Return the training objective over the rows."""
         X = self.X
         weights, total = normalized_weights(self.weights, X.shape[0], X.dtype)
         ridge = (network.weight_mask() * (alpha / total)).astype(X.dtype)
-        return Objective(network, loss, append_one(X), self.targets, weights, ridge)
+        return Objective(
+            network, loss, append_one(X), self.targets, weights, ridge, curvature
+        )
 
     def validator(
         self, network: MLP, loss: Any, score: Callable

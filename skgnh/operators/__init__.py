@@ -2,6 +2,7 @@
 
 from skgnh.operators.cross_approximation import compress_jacobian
 from skgnh.operators.dense import DenseMatrix
+from skgnh.operators.exact_hessian import ExactHessian
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
@@ -11,6 +12,7 @@ from skgnh.operators.sampler import EntrySampler
 __all__ = [
     "DenseMatrix",
     "EntrySampler",
+    "ExactHessian",
     "GaussNewtonHessian",
     "KroneckerBasis",
     "LoadedModel",

@@ -4,9 +4,11 @@ from skgnh.solvers.auto import Auto
 from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
+from skgnh.solvers.exact_hessian import ExactHessianSolver
 from skgnh.solvers.gram import Gram
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.kfac import KFAC
+from skgnh.solvers.layers import LayerElimination
 from skgnh.solvers.nystrom import Nystrom
 from skgnh.solvers.sketched_gram import SketchedGram
 
@@ -15,9 +17,11 @@ __all__ = [
     "KFAC",
     "Auto",
     "Dense",
+    "ExactHessianSolver",
     "Factor",
     "Gram",
     "HMatrix",
+    "LayerElimination",
     "Nystrom",
     "SketchedGram",
     "Solver",
@@ -33,6 +37,7 @@ _SOLVERS = {
     "nystrom": Nystrom,
     "hmatrix": HMatrix,
     "sketched_gram": SketchedGram,
+    "exact_hessian": ExactHessianSolver,
 }
 
 

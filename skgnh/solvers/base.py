@@ -46,9 +46,11 @@ class Solver(BaseEstimator, ABC):
     implements ``_factor``. All that is carried from one point to the next is the last
     factor, which it gets back as `previous`. What it costs, holds and is for stands in
     ``cost``, ``memory`` and ``use``, from which the documentation makes its table: for
-    P parameters, n rows, r roots each and the sum W of the layers' widths.
+    P parameters, n rows, r roots each and the sum W of the layers' widths. The training
+    builds the ``curvature`` that it names, 'gauss_newton' or 'exact'.
     """
 
+    curvature = "gauss_newton"
     requires: tuple[str, ...] = ()
     cost: str
     memory: str

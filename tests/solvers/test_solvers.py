@@ -219,7 +219,8 @@ def test_dual_form_needs_a_damping():
 def test_solvers_are_plain_estimators_found_by_name(name):
     solver = all_solvers()[name]()
     assert isinstance(solver, Solver)
-    assert name.replace("_", "") == type(solver).__name__.lower()
+    class_name = type(solver).__name__.removesuffix("Solver").lower()
+    assert name.replace("_", "") == class_name
     assert repr(clone(solver)) == repr(solver)
     assert clone(solver).get_params() == solver.get_params()
     assert isinstance(solver.requires, tuple)

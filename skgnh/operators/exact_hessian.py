@@ -1,0 +1,376 @@
+"""The exact Hessian of a multi-layer perceptron's training objective."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from skgnh.linearization import Linearization
+from skgnh.memory import require
+from skgnh.network import ACTIVATIONS, densified
+from skgnh.operators.from_estimator import load_estimator
+
+Array = Any
+
+
+class Adjoint(NamedTuple):
+    """What one backward pass over n rows leaves for second derivatives."""
+
+    deltas: list
+    """Derivative of the weighted loss in z_l of each layer, (n, width_(l+1))."""
+    bends: list
+    """s''(z_l) times its derivative in s(z_l), of each hidden layer."""
+
+
+class ExactHessian(LinearOperator):
+    r"""The Hessian of a network's training objective, residuals included.
+
+    .. math:: H = \sum_i w_i \Big( J_i^T Q_i J_i
+              + \sum_k \frac{\partial \ell_i}{\partial z_k} \nabla^2 z_k \Big)
+              + \mathrm{diag}(ridge)
+
+    The first term is the Gauss-Newton Hessian; the second, which makes H indefinite,
+    vanishes with the residuals and for linear networks.
+
+    Parameters
+    ----------
+    linearization : Linearization
+        The network linearised at theta over the n rows.
+    loss : object
+        One of :data:`skgnh.losses.LOSSES`.
+    targets : ndarray of shape (n, d)
+        Targets of the rows: unlike the Gauss-Newton Hessian, H depends on them.
+    weights : ndarray of shape (n,)
+        Weight of each row, as it stands in the sum: ``w / w.sum()`` for a mean.
+    ridge : ndarray of shape (P,), optional
+        Curvature of the penalty; zero if None.
+
+    Attributes
+    ----------
+    shape : tuple
+        ``(P, P)``, ordered as for :class:`GaussNewtonHessian`.
+    dtype : dtype
+        That of theta.
+
+    Raises
+    ------
+    ValueError
+        If the targets are not of shape (n, d).
+
+    Notes
+    -----
+    A product costs O(n P) a column by Pearlmutter's R-operator [1]_, about one and a
+    half times one of the Gauss-Newton Hessian, and walks the rows in chunks that stay
+    in cache. The kink of relu counts as flat: H is then the Hessian of the pieces,
+    which is right almost everywhere but knows nothing of the kinks' own curvature.
+
+    References
+    ----------
+    .. [1] B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural
+           Computation 6(1), 1994.
+    .. [2] C. Bishop, "Exact calculation of the Hessian matrix for the multilayer
+           perceptron", Neural Computation 4(4), 1992.
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import eigsh
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import ExactHessian
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> H = ExactHessian.from_estimator(mlp, X, y)
+    >>> bool(eigsh(H, k=1, which="SA", return_eigenvectors=False)[0] > -1e-3)
+    True
+    """
+
+    def __init__(
+        self,
+        linearization: Linearization,
+        loss: Any,
+        targets: Array,
+        weights: Array,
+        ridge: Array | None = None,
+    ):
+        self.linearization, self.network = linearization, linearization.network
+        self.theta, self.loss = linearization.theta, loss
+        self.targets, self.weights = targets, weights
+        expected = (linearization.n_rows, self.network.n_outputs)
+        if np.shape(targets) != expected:
+            raise ValueError(
+                f"targets have shape {np.shape(targets)}, expected {expected}: a row "
+                "for each row of the inputs, a column for each output."
+            )
+        P, dtype = self.network.n_parameters, self.theta.dtype
+        self.ridge = np.zeros(P, dtype) if ridge is None else ridge
+        super().__init__(dtype, (P, P))
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+    ) -> "ExactHessian":
+        """Return the Hessian of a fitted estimator over given rows.
+
+        Parameters
+        ----------
+        estimator : object
+            A fitted estimator of this package, or scikit-learn's MLPClassifier or
+            MLPRegressor.
+        X : {array-like, sparse matrix} of shape (n, n_features)
+            Rows.
+        y : array-like, optional
+            Their targets; only an autoencoder, whose targets are X, does without.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        ExactHessian
+            With the estimator's penalty as its ridge.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the data do not belong to it, or y is missing.
+        """
+        model = load_estimator(estimator, X, y, sample_weight)
+        if model.targets is None:
+            raise ValueError(
+                "The exact Hessian depends on the targets: pass y, or take "
+                "GaussNewtonHessian, which does not."
+            )
+        linearization = Linearization(model.network, model.theta, model.inputs)
+        return cls(linearization, model.loss, model.targets, model.weights, model.ridge)
+
+    # ---- one chunk of rows ----------------------------------------------------------
+
+    def chunks(self, numbers_per_row: int) -> Iterator[tuple[slice, Any, Adjoint]]:
+        """Yield rows with their forward and backward passes."""
+        for rows, trace in self.linearization.chunks(numbers_per_row):
+            yield rows, trace, self.adjoint_pass(rows, trace)
+
+    def adjoint_pass(self, rows: slice, trace: Any) -> Adjoint:
+        """Return the backward pass of some rows."""
+        layers = self.network.unpack(self.theta)
+        delta = self.loss.gradient(self.loss.mean(trace.outputs), self.targets[rows])
+        delta = self.weights[rows, None] * delta
+        deltas, bends = [delta], []
+        for depth in reversed(range(1, len(layers))):
+            carried = delta @ layers[depth][:, :-1]
+            activation = ACTIVATIONS[self.network.activations[depth - 1]]
+            bends.append(activation.bend(trace.inputs[depth][:, :-1]) * carried)
+            delta = trace.slopes[depth - 1] * carried
+            deltas.append(delta)
+        return Adjoint(deltas[::-1], bends[::-1])
+
+    def loss_product(self, rows: slice, trace: Any, moved: Array) -> Array:
+        """Return ``w_i Q_i v`` for vectors (n, k, d) in the outputs."""
+        mean = self.loss.mean(trace.outputs)
+        out = self.loss.root(mean, self.loss.root_adjoint(mean, moved))
+        return out * self.weights[rows, None, None]
+
+    # ---- products -------------------------------------------------------------------
+
+    def _matmat(self, V: Array) -> Array:
+        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+        widths = self.network.layer_units
+        out = self.ridge * directions
+        numbers = len(directions) * (sum(widths[1:]) + 4 * max(widths[1:])) + widths[0]
+        for rows, trace, adjoint in self.chunks(numbers):
+            self._add_product(out, directions, rows, trace, adjoint)
+        return out.T
+
+    def _add_product(
+        self, out: Array, directions: Array, rows: slice, trace: Any, adjoint: Adjoint
+    ) -> None:
+        """Add the R-backward pass of some rows to k products (k, P)."""
+        layers = self.network.unpack(self.theta)
+        moved, sums = self.network.unpack(directions), self.network.unpack(out)
+        states = self._tangents(layers, moved, trace)
+        n, k = states[-1].shape[:2]
+        r = self.loss_product(rows, trace, states[-1])
+        for depth in reversed(range(len(layers))):
+            block = r.reshape(n, -1).T @ trace.inputs[depth]
+            sums[depth] += block.reshape(sums[depth].shape)
+            if depth == 0:
+                return
+            slopes, delta = trace.slopes[depth - 1][:, None], adjoint.deltas[depth]
+            da = states[depth - 1] * slopes
+            block = (delta.T @ da.reshape(n, -1)).reshape(delta.shape[1], k, -1)
+            sums[depth][..., :-1] += np.swapaxes(block, 0, 1)
+            carried = (r.reshape(n * k, -1) @ layers[depth][:, :-1]).reshape(da.shape)
+            carried += np.swapaxes(delta @ moved[depth][..., :-1], 0, 1)
+            bends = adjoint.bends[depth - 1][:, None]
+            r = bends * states[depth - 1] + slopes * carried
+
+    @staticmethod
+    def _tangents(layers: list, moved: list, trace: Any) -> list:
+        """Return the derivatives of z_l along k directions, (n, k, width) a layer."""
+        n, states = trace.outputs.shape[0], []
+        for depth, V in enumerate(moved):
+            a, k = trace.inputs[depth], len(V)
+            dz = (a @ V.reshape(-1, a.shape[1]).T).reshape(n, k, -1)
+            if depth:
+                da = states[-1] * trace.slopes[depth - 1][:, None]
+                da = da.reshape(n * k, -1) @ layers[depth][:, :-1].T
+                dz += da.reshape(dz.shape)
+            states.append(dz)
+        return states
+
+    def _adjoint(self) -> "ExactHessian":
+        return self
+
+    # ---- entries --------------------------------------------------------------------
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block ``H[rows, columns]`` by products: O(n P m) for m columns.
+
+        Parameters
+        ----------
+        rows, columns : arrays of int of shape (k,) and (m,)
+            Which parameters.
+
+        Returns
+        -------
+        ndarray of shape (k, m)
+            The block.
+
+        Raises
+        ------
+        ValueError
+            If three arrays of shape (P, m) exceed the working memory.
+        """
+        columns = np.asarray(columns)
+        require(
+            3 * self.shape[0] * len(columns) * self.dtype.itemsize,
+            f"Products with {len(columns)} unit vectors",
+            "Take fewer columns at a time",
+        )
+        units = np.zeros((self.shape[0], len(columns)), self.dtype)
+        units[columns, np.arange(len(columns))] = 1
+        return (self @ units)[np.asarray(rows)]
+
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
+        r"""Return the diagonal of H, exactly.
+
+        The Hessian :math:`M_l` (width x width, a row) of the loss in z_l is carried
+        back: :math:`M_{l-1} = \Sigma' W^T M_l W \Sigma' + \mathrm{diag}(bends)`,
+        O(n width P). Its diagonal is all that is needed.
+
+        Parameters
+        ----------
+        n_probes, random_state
+            Ignored: there is no estimate to be had, as there is for a sum of squares.
+
+        Returns
+        -------
+        ndarray of shape (P,)
+            The diagonal, the ridge included.
+        """
+        widths = self.network.layer_units
+        layers = self.network.unpack(self.theta)
+        out = np.array(self.ridge, dtype=self.dtype)
+        sums = self.network.unpack(out)
+        numbers = 3 * max(widths[1:]) ** 2 + widths[0]
+        for rows, trace, adjoint in self.chunks(numbers):
+            M = self.output_hessian(rows, trace)
+            for depth in reversed(range(len(layers))):
+                squares = densified(trace.inputs[depth]) ** 2
+                sums[depth] += np.diagonal(M, axis1=1, axis2=2).T @ squares
+                if depth:
+                    G = layers[depth][:, :-1] * trace.slopes[depth - 1][:, None]
+                    M = np.swapaxes(G, 1, 2) @ M @ G
+                    _add_to_diagonal(M, adjoint.bends[depth - 1])
+        return out
+
+    def output_hessian(self, rows: slice, trace: Any) -> Array:
+        """Return ``w_i Q_i`` of some rows, of shape (n, d, d)."""
+        n, d = trace.outputs.shape
+        basis = np.broadcast_to(np.eye(d, dtype=self.dtype), (n, d, d))
+        return self.loss_product(rows, trace, basis)
+
+    def toarray(self) -> Array:
+        r"""Return H as an array of shape (P, P), by Bishop's recursion.
+
+        With :math:`\delta_l` the derivative of the loss in z_l, for layers l <= m
+
+        .. math::
+
+           \frac{\partial^2 E}{\partial w^l_{ji} \partial w^m_{kp}}
+           = a^l_i \Big( \delta^m_k \frac{\partial a^m_p}{\partial z^l_j}
+           + a^m_p \frac{\partial \delta^m_k}{\partial z^l_j} \Big),
+
+        from one forward and one backward pass for each layer l; the blocks below are
+        filled by symmetry, for there the formula does not hold. O(n P^2), whatever d.
+
+        Raises
+        ------
+        ValueError
+            If two arrays of that shape exceed the working memory.
+        """
+        P = self.shape[0]
+        require(
+            2 * P**2 * self.dtype.itemsize,
+            f"The dense Hessian of {P} parameters",
+            "Use its products, the solver 'cg', or fewer neurons",
+        )
+        out = np.zeros((P, P), self.dtype)
+        numbers = 3 * max(width * fan for width, fan in self.network.shapes)
+        numbers += (
+            2 * max(self.network.layer_units[1:]) * sum(self.network.layer_units[1:])
+        )
+        for rows, trace, adjoint in self.chunks(numbers):
+            Q = self.output_hessian(rows, trace)
+            for depth in range(len(self.network.shapes)):
+                self._add_blocks(out, depth, Q, trace, adjoint)
+        # The blocks of later layers, mirrored; those of one layer are symmetric.
+        for start, stop in zip(
+            self.network.offsets[:-1], self.network.offsets[1:], strict=True
+        ):
+            out[stop:, start:stop] = out[start:stop, stop:].T
+        out.flat[:: P + 1] += self.ridge
+        return out
+
+    def _add_blocks(
+        self, out: Array, first: int, Q: Array, trace: Any, adjoint: Adjoint
+    ) -> None:
+        """Add the blocks of one layer with itself and the later ones."""
+        layers = self.network.unpack(self.theta)
+        (w, f), n = self.network.shapes[first], len(Q)
+        eye = np.eye(w, dtype=self.dtype)
+        states = [np.broadcast_to(eye, (n, w, w))]  # of z_m in z_l
+        for depth in range(first + 1, len(layers)):
+            da = states[-1] * trace.slopes[depth - 1][:, :, None]
+            states.append(layers[depth][:, :-1] @ da)
+        B = Q @ states[-1]  # of delta_m in z_l
+        a = densified(trace.inputs[first])
+        begin, end = self.network.offsets[first : first + 2]
+        for depth in reversed(range(first, len(layers))):
+            (v, g), b = self.network.shapes[depth], densified(trace.inputs[depth])
+            outer = (a[:, :, None] * b[:, None, :]).reshape(n, -1)
+            block = (B.reshape(n, -1).T @ outer).reshape(v, w, f, g)
+            block = block.transpose(1, 2, 0, 3)
+            if depth > first:
+                delta, state = adjoint.deltas[depth], states[depth - 1 - first]
+                da = state * trace.slopes[depth - 1][:, :, None]
+                outer = (a[:, :, None] * delta[:, None, :]).reshape(n, -1)
+                mixed = (da.reshape(n, -1).T @ outer).reshape(g - 1, w, f, v)
+                block[..., :-1] += mixed.transpose(1, 2, 3, 0)
+                B = layers[depth][:, :-1].T @ B
+                B *= trace.slopes[depth - 1][:, :, None]
+                B += adjoint.bends[depth - 1][:, :, None] * state
+            start, stop = self.network.offsets[depth : depth + 2]
+            out[begin:end, start:stop] += block.reshape(w * f, v * g)
+
+
+def _add_to_diagonal(blocks: Array, values: Array) -> None:
+    """Add values (n, w) to the diagonals of blocks (n, w, w)."""
+    index = np.arange(values.shape[1])
+    blocks[:, index, index] += values
