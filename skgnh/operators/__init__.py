@@ -3,15 +3,19 @@
 from skgnh.operators.dense import DenseMatrix
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
 from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.gradient_buffer import GradientBuffer
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
+from skgnh.operators.rank_one import RankOneInverse
 from skgnh.operators.sampler import EntrySampler
 
 __all__ = [
     "DenseMatrix",
     "EntrySampler",
     "GaussNewtonHessian",
+    "GradientBuffer",
     "KroneckerBasis",
     "LoadedModel",
+    "RankOneInverse",
     "RotatedHessian",
     "load_estimator",
 ]
