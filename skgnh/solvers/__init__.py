@@ -7,11 +7,13 @@ from skgnh.solvers.dense import Dense
 from skgnh.solvers.gram import Gram
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.kfac import KFAC
+from skgnh.solvers.mfac import MFAC
 from skgnh.solvers.nystrom import Nystrom
 
 __all__ = [
     "CG",
     "KFAC",
+    "MFAC",
     "Auto",
     "Dense",
     "Factor",
@@ -30,6 +32,7 @@ _SOLVERS = {
     "kfac": KFAC,
     "nystrom": Nystrom,
     "hmatrix": HMatrix,
+    "mfac": MFAC,
 }
 
 
