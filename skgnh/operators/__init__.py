@@ -6,6 +6,7 @@ from skgnh.operators.gauss_newton import GaussNewtonHessian
 from skgnh.operators.gradient_buffer import GradientBuffer
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.operators.rank_one import RankOneInverse
+from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.sampler import EntrySampler
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "KroneckerBasis",
     "LoadedModel",
     "RankOneInverse",
+    "RestrictedHessian",
     "RotatedHessian",
     "load_estimator",
 ]

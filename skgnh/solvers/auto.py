@@ -44,14 +44,14 @@ class Auto(Solver):
         """Return the solver that the rule takes for H."""
         P, itemsize = H.shape[0], H.dtype.itemsize
         dense_fits = hasattr(H, "toarray") and fits(2 * P**2 * itemsize)
-        if not hasattr(H, "gram_by_ridge"):
+        if not hasattr(H, "linearization"):
             return Dense() if dense_fits else CG()
         n, r = H.linearization.n_rows, H.n_roots
-        width = sum(H.network.layer_units[1:])
         exact = []
         if dense_fits:
             exact.append((n * r * P**2 / 2 + P**3 / 6, "dense", Dense()))
-        if fits(3 * (n * r) ** 2 * itemsize):
+        if hasattr(H, "gram_by_ridge") and fits(3 * (n * r) ** 2 * itemsize):
+            width = sum(H.network.layer_units[1:])
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))
         iterative = _CG_PRODUCTS * 4 * n * P

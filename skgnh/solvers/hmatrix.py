@@ -162,7 +162,7 @@ class HMatrix(Preconditioned):
 
 def _rotates(H: Any) -> bool:
     """Say whether H is a GNH whose ridge allows a change of basis."""
-    if not (hasattr(H, "root") and hasattr(H, "ridge")):
+    if not all(hasattr(H, name) for name in ("root", "ridge", "network")):
         return False
     return all(
         (layer[:, :-1] == layer[0, 0]).all() and (layer[:, -1] == layer[0, -1]).all()

@@ -44,7 +44,7 @@ class KFAC(Preconditioned):
            approximate curvature", ICML 2015.
     """
 
-    requires = ("root", "ridge")
+    requires = ("root", "ridge", "network")
     cost = "n W^2 + widths^3, 4 n P an iteration"
     memory = "widths^2"
     use = "autoencoders, ill-conditioned layers"
