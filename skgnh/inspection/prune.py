@@ -160,7 +160,6 @@ def prune(
         G = gradient_draws(
             objective, theta.astype(start.dtype), n_gradients, n_rows, source, rng
         )
-        G[:, dropped] = 0
         _surgery(theta, dropped, weights, int(count), G, damping, block_size, joint)
     return _with_weights(estimator, objective, theta.astype(start.dtype), dropped)
 
@@ -176,6 +175,7 @@ def _surgery(
     joint: bool,
 ) -> None:
     """Drop `count` more weights of theta, and adapt the others, in place."""
+    G[:, dropped] = 0  # they can't move
     unit = np.einsum("ij,ij->", G, G) / (len(G) * (~dropped).sum())
     # Without curvature F is a multiple of I, and saliency the magnitude.
     inverse = RankOneInverse(G, damping * unit or 1.0, block_size)

@@ -41,18 +41,21 @@ def blocks_of(G, damping, block_size):
     return F
 
 
-def surgery(joint, count=6, block_size=7):
+def surgery(joint, count=6, block_size=7, gone=()):
     rng = np.random.default_rng(0)
     G, theta = rng.standard_normal((9, 20)) * rng.uniform(0.1, 3, 20), rng.random(20)
     is_weight = np.arange(20) % 5 != 4
-    moved, dropped = theta.copy(), np.zeros(20, bool)
-    _surgery(moved, dropped, is_weight, count, G, 0.1, block_size, joint)
-    return theta, moved, dropped, is_weight, blocks_of(G, 0.1, block_size)
+    theta[list(gone)], dropped = 0, np.zeros(20, bool)
+    dropped[list(gone)] = True
+    moved = theta.copy()
+    _surgery(moved, dropped, is_weight, count, G.copy(), 0.1, block_size, joint)
+    return theta, moved, dropped, is_weight, G
 
 
 @pytest.mark.parametrize("block_size", [7, 20, 100])
 def test_joint_step_minimises_the_quadratic_with_the_dropped_at_zero(block_size):
-    theta, moved, dropped, is_weight, F = surgery(True, 6, block_size)
+    theta, moved, dropped, is_weight, G = surgery(True, 6, block_size)
+    F = blocks_of(G, 0.1, block_size)
     saliency = theta**2 / (2 * np.linalg.inv(F).diagonal())
     saliency[~is_weight] = np.inf
     Q = np.sort(np.argsort(saliency)[:6])
@@ -66,8 +69,8 @@ def test_joint_step_minimises_the_quadratic_with_the_dropped_at_zero(block_size)
 
 
 def test_step_of_single_weights_is_that_of_the_paper():
-    theta, moved, dropped, _, F = surgery(False)
-    inverse = np.linalg.inv(F)
+    theta, moved, dropped, _, G = surgery(False)
+    inverse = np.linalg.inv(blocks_of(G, 0.1, 7))
     expected = theta.copy()
     for w in np.flatnonzero(dropped):
         expected -= theta[w] / inverse[w, w] * inverse[:, w]
@@ -75,6 +78,17 @@ def test_step_of_single_weights_is_that_of_the_paper():
     assert_close(moved, expected)
     one, other = surgery(True, 1), surgery(False, 1)
     assert_close(one[1], other[1])
+
+
+def test_weights_dropped_before_take_no_part():
+    theta, moved, dropped, is_weight, G = surgery(True, 3, 20, gone=(0, 6, 12))
+    kept = np.setdiff1d(np.arange(20), (0, 6, 12))
+    alone, lost = theta[kept], np.zeros(17, bool)
+    # The same without them.
+    _surgery(alone, lost, is_weight[kept], 3, G[:, kept], 0.1, 20, True)
+    assert_close(moved[kept], alone)
+    np.testing.assert_array_equal(dropped[kept], lost)
+    assert dropped.sum() == 6
 
 
 def test_without_curvature_the_smallest_are_dropped():
