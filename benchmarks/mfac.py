@@ -23,7 +23,6 @@ from skgnh.operators import GradientBuffer, RankOneInverse
 from skgnh.solvers import MFAC
 
 SPARSITIES = (0.9, 0.95, 0.98)
-PENALTIES = (1e-4, 10.0)
 
 
 def mnist(path, quick):
@@ -163,7 +162,11 @@ def pruning(arguments):
     """Test accuracy after pruning, without any training afterwards."""
     X, y, X_test, y_test = mnist(arguments.data, arguments.quick)
     rows = []
-    for alpha in PENALTIES:
+    ways = {"one-shot": {"n_steps": 1}, "16 steps": {"n_steps": 16}}
+    if arguments.paper:
+        paper = {"joint": False, "source": "gradient"}
+        ways |= {f"{name}, M-FAC": way | paper for name, way in ways.items()}
+    for alpha in map(float, arguments.penalties.split(",")):
         for seed in range(arguments.seeds):
             mlp = MLPClassifier((40, 20), alpha=alpha, max_iter=30, random_state=seed)
             # scikit-learn divides alpha by the rows of a batch.
@@ -174,21 +177,13 @@ def pruning(arguments):
                 row = {"alpha": alpha, "seed": seed, "dense": dense}
                 row["sparsity"] = sparsity
                 row["magnitude"] = by_magnitude(model, sparsity, X_test, y_test)
-                for name, settings in (
-                    ("one-shot", {"n_steps": 1}),
-                    ("16 steps", {"n_steps": 16}),
-                    ("one-shot, M-FAC", {"n_steps": 1, "joint": False} | PAPER),
-                    ("16 steps, M-FAC", {"n_steps": 16, "joint": False} | PAPER),
-                ):
+                for name, settings in ways.items():
                     settings = {"sparsity": sparsity, "random_state": seed} | settings
                     pruned = prune(model, X, y, **settings)
                     row[name] = pruned.score(X_test, y_test)
                 rows.append(row)
                 print(row, flush=True)
     return rows
-
-
-PAPER = {"source": "gradient"}
 
 
 def training(arguments):
@@ -247,6 +242,8 @@ def main():
     parser.add_argument("--data", help="MNIST as .npz; from OpenML if not given")
     parser.add_argument("--quick", action="store_true", help="digits, small sizes")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--penalties", default="1e-4,10", help="alphas of part c")
+    parser.add_argument("--paper", action="store_true", help="its form too in part c")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
