@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 
 from skgnh.linearization import Linearization
-from skgnh.operators import ExactHessian, GaussNewtonHessian, load_estimator
+from skgnh.operators import (
+    ExactHessian,
+    GaussNewtonHessian,
+    RestrictedHessian,
+    load_estimator,
+)
 
 Array = Any
 
@@ -150,3 +155,41 @@ class Objective:
         else:
             H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
         return value, gradient, H
+
+
+class RestrictedObjective:
+    """An objective as a function of some parameters, the others held where they are.
+
+    Parameters
+    ----------
+    objective : Objective
+        The whole.
+    theta : ndarray of shape (P,)
+        Where the others are held.
+    index : ndarray of int of shape (k,)
+        Which parameters are free.
+    """
+
+    def __init__(self, objective: Objective, theta: Array, index: Array):
+        self._objective, self._theta, self.index = objective, theta, index
+
+    def expand(self, free: Array) -> Array:
+        """Return all parameters, of shape (P,)."""
+        theta = self._theta.copy()
+        theta[self.index] = free
+        return theta
+
+    def value(self, free: Array, rows: Array | None = None) -> float:
+        """Return the objective; see :meth:`Objective.value`."""
+        return self._objective.value(self.expand(free), rows)
+
+    def linearize(
+        self,
+        free: Array,
+        rows: Array | None = None,
+        curvature_rows: Array | None = None,
+    ) -> tuple[float, Array, RestrictedHessian]:
+        """Return value, gradient and Hessian; see :meth:`Objective.linearize`."""
+        theta = self.expand(free)
+        value, gradient, H = self._objective.linearize(theta, rows, curvature_rows)
+        return value, gradient[self.index], RestrictedHessian(H, self.index)

@@ -2,7 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,8 +18,9 @@ from skgnh.estimators.rows import Rows, loss_unit, outputs, start_from_base_rate
 from skgnh.estimators.training import Patience, Training, fitted_attributes
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
+from skgnh.objective import Objective, RestrictedObjective
 from skgnh.operators.from_estimator import check_sample_weight
-from skgnh.optimize import levenberg_marquardt, nielsen, success
+from skgnh.optimize import Step, levenberg_marquardt, nielsen, success
 from skgnh.schedule import full_batch, mini_batches
 from skgnh.solvers import Solver, all_solvers
 from skgnh.threads import limit_threads
@@ -151,6 +153,7 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             start = self._present_weights(network, X.dtype)
         else:
             start = start_from_base_rate(objective, start)
+            vars(self).pop("pruned_", None)
         validate = None
         if held_out is not None:
             validate = held_out.validator(network, self._loss, self._score_outputs)
@@ -162,7 +165,7 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
             schedule, rule = mini_batches(n, batch, curvature, generator), success
         else:
             schedule, rule = full_batch(n, curvature, generator), nielsen
-        steps = levenberg_marquardt(
+        steps = self._steps(
             objective,
             start,
             solver,
@@ -204,6 +207,20 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 stacklevel=3,
             )
         return self
+
+    def _steps(
+        self, objective: Objective, start: Array, *args: Any, **kwargs: Any
+    ) -> Iterator[Step]:
+        """Yield Levenberg-Marquardt steps in which pruned weights stay zero."""
+        if not hasattr(self, "pruned_"):
+            yield from levenberg_marquardt(objective, start, *args, **kwargs)
+            return
+        no_bias = [np.zeros_like(b, dtype=bool) for b in self.intercepts_]
+        pruned = objective.network.from_coefs(self.pruned_, no_bias)
+        free = np.flatnonzero(~pruned)
+        restricted = RestrictedObjective(objective, np.where(pruned, 0, start), free)
+        for step in levenberg_marquardt(restricted, start[free], *args, **kwargs):
+            yield replace(step, theta=restricted.expand(step.theta))
 
     @property
     def _loss(self) -> Any:

@@ -31,10 +31,9 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Activation of the hidden layers.
     solver : str or Solver, default='auto'
         Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
-        'kfac', 'nystrom', 'hmatrix', 'sketched_gram' or an instance, see
-        :mod:`skgnh.solvers`, whose parameters a grid search reaches as
-        ``solver__<parameter>``. 'auto' chooses by cost and memory, see
-        :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
+        or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose
+        parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
+        cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
     alpha : float, default=1e-4
         Strength of the L2 penalty of the weights (not the intercepts), divided by the
         sum of the sample weights, as in scikit-learn.
@@ -79,6 +78,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Weights of each layer, as in scikit-learn's MLP.
     intercepts_ : list of ndarray of shape (width_out,)
         Biases of each layer.
+    pruned_ : list of ndarray of bool
+        Weights held at zero, only after :func:`skgnh.inspection.prune`.
     loss_ : float
         Objective of the fitted weights over the training rows.
     best_loss_ : float or None

@@ -9,12 +9,14 @@ from skgnh.solvers.gram import Gram
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.kfac import KFAC
 from skgnh.solvers.layers import LayerElimination
+from skgnh.solvers.mfac import MFAC
 from skgnh.solvers.nystrom import Nystrom
 from skgnh.solvers.sketched_gram import SketchedGram
 
 __all__ = [
     "CG",
     "KFAC",
+    "MFAC",
     "Auto",
     "Dense",
     "ExactHessianSolver",
@@ -38,6 +40,7 @@ _SOLVERS = {
     "hmatrix": HMatrix,
     "sketched_gram": SketchedGram,
     "exact_hessian": ExactHessianSolver,
+    "mfac": MFAC,
 }
 
 

@@ -58,11 +58,11 @@ class Auto(Solver):
                 return Gram()
             return Dense() if dense_fits else CG()
         n, r = H.linearization.n_rows, H.n_roots
-        width = sum(H.network.layer_units[1:])
         exact = []
         if dense_fits:
             exact.append((n * P**2 / 2 + P**3 / 6, "dense", Dense()))
-        if fits(3 * (n * r) ** 2 * itemsize):
+        if hasattr(H, "gram_by_ridge") and fits(3 * (n * r) ** 2 * itemsize):
+            width = sum(H.network.layer_units[1:])
             cost = (n * r) ** 2 * width + (n * r) ** 3 / 6 + 6 * n * P
             exact.append((cost, "gram", Gram()))
             solver = SketchedGram()

@@ -1,0 +1,87 @@
+"""Gradients and draws of the curvature, of few rows each, as an array."""
+
+from typing import Any
+
+import numpy as np
+
+from skgnh.memory import require, rows_per_chunk
+from skgnh.network import densified
+from skgnh.objective import Objective
+
+Array = Any
+
+
+def gradient_draws(
+    objective: Objective,
+    theta: Array,
+    n_gradients: int,
+    n_rows: int,
+    source: str,
+    rng: np.random.Generator,
+) -> Array:
+    r"""Return m vectors whose mean outer product estimates the data's curvature.
+
+    With `source='curvature'` a vector is :math:`b^{-1/2} \sum_i J_i^T S_i u_i` over b
+    rows with random signs u: its outer product has the Gauss-Newton Hessian as its
+    expectation. With 'gradient' it is the mean gradient of the b rows, as in M-FAC.
+    Rows are drawn in proportion to their weights, as evenly as possible.
+
+    Parameters
+    ----------
+    objective : Objective
+        Network, loss and rows.
+    theta : ndarray of shape (P,)
+        Parameters.
+    n_gradients, n_rows : int
+        Vectors m, and rows b of each.
+    source : {'curvature', 'gradient'}
+        Which.
+    rng : Generator
+        Source of the rows and signs.
+
+    Returns
+    -------
+    ndarray of shape (m, P)
+        In double precision; O(m b P).
+
+    Raises
+    ------
+    ValueError
+        If the array exceeds the working memory.
+    """
+    network, loss = objective.network, objective.loss
+    P = network.n_parameters
+    require(
+        n_gradients * P * 8,
+        f"{n_gradients} gradients of {P} parameters",
+        "Take fewer gradients",
+    )
+    rows = _systematic(objective.weights, n_gradients * n_rows, rng)
+    out = np.empty((n_gradients, P))
+    layers = network.unpack(out)
+    scale = 1 / n_rows if source == "gradient" else n_rows**-0.5
+    size = rows_per_chunk(2 * n_rows * sum(network.layer_units) * 8)
+    for start in range(0, n_gradients, size):
+        stop = min(start + size, n_gradients)
+        chunk = rows[start * n_rows : stop * n_rows]
+        trace = network.trace(theta, objective.inputs[chunk])
+        mean = loss.mean(trace.outputs)
+        if source == "gradient":
+            seeds = loss.gradient(mean, objective.targets[chunk])[:, None, :]
+        else:
+            signs = rng.choice(np.array([-1, 1], mean.dtype), mean.shape)
+            seeds = loss.root(mean, signs[:, None, :])
+        for depth, B in network.carry_back(theta, trace, seeds):
+            back = B.reshape(stop - start, n_rows, -1)
+            a = densified(trace.inputs[depth]).reshape(stop - start, n_rows, -1)
+            np.matmul(np.swapaxes(back, 1, 2), a, out=layers[depth][start:stop])
+    out *= scale
+    return out
+
+
+def _systematic(weights: Array, n_draws: int, rng: np.random.Generator) -> Array:
+    """Draw rows by their weights: each as often as its share, up or down to one."""
+    edges = np.cumsum(weights, dtype=np.float64)
+    at = (np.arange(n_draws) + rng.random()) / n_draws * edges[-1]
+    rows = np.searchsorted(edges, at, side="right")
+    return rng.permutation(np.minimum(rows, np.flatnonzero(weights)[-1]))

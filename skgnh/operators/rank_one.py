@@ -1,0 +1,255 @@
+"""The inverse of a damped sum of rank-one matrices, made once."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.sparse.linalg import LinearOperator
+from sklearn.utils import gen_batches
+
+from skgnh.memory import require, rows_per_chunk
+
+Array = Any
+
+
+class RankOneInverse(LinearOperator):
+    r"""Inverse of the empirical Fisher matrix of m gradients: M-FAC, static.
+
+    .. math:: F = \lambda I + \frac1m \sum_{i=1}^m g_i g_i^T
+              = \lambda I + \frac1m G^T G
+
+    By the identity of Woodbury, with the Cholesky factor of the Gram matrix,
+
+    .. math:: F^{-1} = \frac1\lambda (I - V V^T), \qquad
+              V = G^T L^{-T}, \quad L L^T = G G^T + m \lambda I,
+
+    so that a product costs O(P m) and an entry, which is
+    :math:`(\delta_{ab} - v_a^T v_b) / \lambda`, O(m) whatever P is. The recursion of
+    the paper yields the same matrix.
+
+    Parameters
+    ----------
+    gradients : array-like of shape (m, P)
+        One gradient a row. A memory map is read in chunks of columns.
+    damping : float
+        Positive :math:`\lambda`.
+    block_size : int, optional
+        Invert the blocks of so many consecutive parameters on the diagonal, each on
+        its own, and take the others as zero: the cost falls where the blocks have less
+        than m parameters.
+    out : ndarray of shape (P, min(m, block_size)), optional
+        Where V is written, for example a memory map; in memory if None.
+
+    Attributes
+    ----------
+    shape : tuple
+        ``(P, P)``.
+    dtype : dtype
+        That of the gradients.
+
+    Raises
+    ------
+    ValueError
+        If an argument is off, or V exceeds the working memory.
+    numpy.linalg.LinAlgError
+        If the Gram matrix is not positive definite to rounding: raise the damping.
+
+    Notes
+    -----
+    The precomputation costs O(P m^2 + m^3), with blocks of b parameters
+    O(P m min(m, b)), and V is all that is kept. What is of m x m is held in double
+    precision. An entry is a difference of numbers of the size 1 / damping, and has the
+    digits of that.
+
+    References
+    ----------
+    .. [1] E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: efficient matrix-free
+           approximations of second-order information", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import RankOneInverse
+    >>> inverse = RankOneInverse([[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]], damping=0.5)
+    >>> inverse @ np.array([1.0, 3.0, 1.0])
+    array([0., 1., 2.])
+    >>> inverse.entries([2], [1, 2])
+    array([[0., 2.]])
+    """
+
+    def __init__(
+        self,
+        gradients: Array,
+        damping: float,
+        block_size: int | None = None,
+        out: Array | None = None,
+    ):
+        gradients = as_gradients(gradients)
+        check_damping(damping)
+        m, P = gradients.shape
+        if block_size is not None and not (
+            isinstance(block_size, Integral) and block_size >= 1
+        ):
+            raise ValueError(f"block_size must be an integer >= 1, got {block_size!r}.")
+        size = P if block_size is None else min(block_size, P)
+        shape = (P, min(m, size))
+        if out is None:
+            require(
+                (shape[0] * shape[1]) * gradients.dtype.itemsize,
+                f"The inverse from {m} gradients of {P} parameters",
+                "Pass a memory map as out, a smaller block_size or fewer gradients",
+            )
+            out = np.empty(shape, gradients.dtype)
+        elif out.shape != shape or out.dtype != gradients.dtype:
+            raise ValueError(
+                f"out must be of shape {shape} and {gradients.dtype}, got {out.shape} "
+                f"and {out.dtype}."
+            )
+        super().__init__(gradients.dtype, (P, P))
+        self.damping, self.n_gradients, self.block_size = float(damping), m, size
+        self._V = out
+        self._logdet = P * float(np.log(damping))
+        for block in gen_batches(P, size):
+            self._invert(gradients, block)
+
+    def _invert(self, gradients: Array, block: slice) -> None:
+        """Write the rows of V of one block."""
+        m, b = gradients.shape[0], block.stop - block.start
+        if b < m:
+            # R^T R = G^T G: b rows then say the same as the m.
+            G = np.linalg.qr(gradients[:, block].astype(np.float64), mode="r")
+            chunks = [(block, G)]
+        else:
+            spans = gen_batches(b, rows_per_chunk(m * 8))
+            spans = [slice(block.start + s.start, block.start + s.stop) for s in spans]
+            # Read once more for V, rather than kept.
+            chunks = _Columns(gradients, spans)
+        K = sum(G @ G.T for _, G in chunks)
+        L, logdet = factorised_gram(K, m * self.damping)
+        self._logdet += logdet
+        for span, G in chunks:
+            V = solve_triangular(L, G, lower=True, check_finite=False)
+            self._V[span, : len(K)] = V.T
+            self._V[span, len(K) :] = 0
+
+    def _blocks(self) -> Any:
+        return gen_batches(self.shape[0], self.block_size)
+
+    def _matmat(self, X: Array) -> Array:
+        out = np.array(X, dtype=self.dtype)
+        for block in self._blocks():
+            V = self._V[block]
+            out[block] -= V @ (V.T @ out[block])
+        out /= self.dtype.type(self.damping)
+        return out
+
+    def _adjoint(self) -> "RankOneInverse":
+        return self
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block ``F^-1[rows, columns]``, O(m) an entry.
+
+        Parameters
+        ----------
+        rows, columns : arrays of int of shape (k,) and (l,)
+            Which parameters.
+
+        Returns
+        -------
+        ndarray of shape (k, l)
+            The block.
+
+        Raises
+        ------
+        ValueError
+            If an index is off.
+        """
+        rows, columns = (self._index(index) for index in (rows, columns))
+        out = -(self._V[rows] @ self._V[columns].T)
+        if self.block_size < self.shape[0]:
+            same = rows[:, None] // self.block_size == columns // self.block_size
+            out *= same
+        out += rows[:, None] == columns
+        return out / self.dtype.type(self.damping)
+
+    def _index(self, index: Array) -> Array:
+        index = np.asarray(index)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise ValueError("An index of parameters must be a 1-D array of integers.")
+        if index.size and not 0 <= index.min() <= index.max() < self.shape[0]:
+            raise ValueError(
+                f"Parameters are numbered from 0 to {self.shape[0] - 1}, "
+                f"got {index.min()} to {index.max()}."
+            )
+        return index
+
+    def diagonal(self) -> Array:
+        """Return the diagonal of the inverse, of shape (P,): O(P m)."""
+        out = np.empty(self.shape[0], self.dtype)
+        for rows in gen_batches(len(out), rows_per_chunk(self._V[0].nbytes)):
+            V = self._V[rows]
+            out[rows] = 1 - np.einsum("ij,ij->i", V, V)
+        return out / self.dtype.type(self.damping)
+
+    def logdet(self) -> float:
+        """Return ``log det F``, of the matrix itself and not of its inverse."""
+        return self._logdet
+
+
+class _Columns:
+    """Chunks of columns of a matrix, read anew in every pass, in double precision."""
+
+    def __init__(self, array: Array, spans: list[slice]):
+        self._array, self._spans = array, spans
+
+    def __iter__(self):
+        for span in self._spans:
+            yield span, np.asarray(self._array[:, span], dtype=np.float64)
+
+
+def factorised_gram(K: Array, shift: float) -> tuple[Array, float]:
+    """Return the Cholesky factor of ``K + shift I``, and ``log det (I + K / shift)``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If it is not finite, or not positive definite to rounding.
+    """
+    if not np.isfinite(K).all():
+        raise LinAlgError("The gradients are not finite.")
+    K = K.copy()
+    K.flat[:: len(K) + 1] += shift
+    try:
+        L = cholesky(K, lower=True, check_finite=False)
+    except LinAlgError:
+        raise LinAlgError(
+            "The Gram matrix of the gradients is not positive definite to rounding: "
+            "raise the damping."
+        ) from None
+    return L, float(np.log(L.diagonal() ** 2 / shift).sum())
+
+
+def as_gradients(gradients: Array) -> Array:
+    """Return an array of shape (m, P) in its floating precision, a memory map as it is.
+
+    Raises
+    ------
+    ValueError
+        If it has no row, no column, or is no matrix.
+    """
+    gradients = np.asanyarray(gradients)
+    if gradients.ndim != 2 or 0 in gradients.shape:
+        raise ValueError(
+            "gradients must be an array of shape (m, P) with at least one row and one "
+            f"column, got shape {gradients.shape}."
+        )
+    if gradients.dtype not in (np.float32, np.float64):
+        gradients = gradients.astype(np.float64)
+    return gradients
+
+
+def check_damping(damping: float) -> None:
+    """Raise a ValueError unless the damping is positive and finite."""
+    if not (np.isfinite(damping) and damping > 0):
+        raise ValueError(f"damping must be positive and finite, got {damping}.")

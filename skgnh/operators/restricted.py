@@ -1,0 +1,115 @@
+"""The Gauss-Newton Hessian on some of the parameters."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from skgnh.memory import require
+from skgnh.operators.gauss_newton import GaussNewtonHessian
+
+Array = Any
+
+
+class RestrictedRoot(LinearOperator):
+    """Columns of a root J_S, by products.
+
+    Parameters
+    ----------
+    root : GaussNewtonRoot
+        The whole.
+    index : ndarray of int of shape (k,)
+        Which parameters.
+    """
+
+    def __init__(self, root: Any, index: Array):
+        self._root, self.index = root, index
+        super().__init__(root.dtype, (root.shape[0], len(index)))
+
+    def _matmat(self, V: Array) -> Array:
+        return self._root @ expanded(V, self.index, self._root.shape[1])
+
+    def _rmatvec(self, u: Array) -> Array:
+        return self._rmatmat(u.reshape(-1, 1))[:, 0]
+
+    def _rmatmat(self, U: Array) -> Array:
+        return (self._root.T @ U)[self.index]
+
+
+class RestrictedHessian(LinearOperator):
+    """Principal submatrix of a Gauss-Newton Hessian, where the others do not move.
+
+    It answers what solvers ask, except for what belongs to whole layers (Gram matrices
+    and Kronecker factors).
+
+    Parameters
+    ----------
+    H : GaussNewtonHessian
+        The whole.
+    index : ndarray of int of shape (k,)
+        Which parameters.
+
+    Notes
+    -----
+    A product costs that of the whole, O(n P), an array O(n r k^2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import GaussNewtonHessian, RestrictedHessian
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(mlp, X)
+    >>> RestrictedHessian(H, np.arange(10)).shape
+    (10, 10)
+    """
+
+    def __init__(self, H: GaussNewtonHessian, index: Array):
+        self._H, self.index = H, np.asarray(index)
+        self.linearization, self.n_roots = H.linearization, H.n_roots
+        self.root = RestrictedRoot(H.root, self.index)
+        self.ridge = H.ridge[self.index]
+        super().__init__(H.dtype, (len(self.index),) * 2)
+
+    def _matmat(self, V: Array) -> Array:
+        return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
+
+    def _adjoint(self) -> "RestrictedHessian":
+        return self
+
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
+        """Return the diagonal; see :meth:`GaussNewtonHessian.diagonal`."""
+        return self._H.diagonal(n_probes, random_state)[self.index]
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block of these rows and columns."""
+        return self._H.entries(self.index[rows], self.index[columns])
+
+    def toarray(self) -> Array:
+        """Return it as an array of shape (k, k).
+
+        Raises
+        ------
+        ValueError
+            If it exceeds the working memory.
+        """
+        k = self.shape[0]
+        require(
+            2 * k**2 * self.dtype.itemsize,
+            f"The dense Gauss-Newton Hessian of {k} parameters",
+            "Take a solver such as 'cg'",
+        )
+        out = np.diag(self.ridge)
+        for block in self._H.root.blocks():
+            block = block[:, self.index]
+            out += block.T @ block
+        return out
+
+
+def expanded(V: Array, index: Array, n_parameters: int) -> Array:
+    """Return vectors of all parameters, zero but at the index."""
+    out = np.zeros((n_parameters, *V.shape[1:]), V.dtype)
+    out[index] = V
+    return out

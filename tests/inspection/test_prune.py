@@ -1,0 +1,342 @@
+"""Pruning against its definition, and weights that stay zero."""
+
+import numpy as np
+import pytest
+from cases import Case, assert_close
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPRegressor
+from tasks import KINDS, assert_same_model, fit, fitted, parameters, task, weights
+
+from skgnh import GaussNewtonMLPRegressor
+from skgnh.inspection import OBSPruner, prune, sparse_coefs
+from skgnh.inspection.draws import gradient_draws
+from skgnh.inspection.prune import _surgery
+from skgnh.objective import Objective
+from skgnh.solvers import all_solvers
+
+SETTINGS = {"n_steps": 3, "n_gradients": 64, "n_rows": 4, "random_state": 0}
+EVERY = pytest.mark.parametrize("kind", KINDS)
+
+
+def n_zeros(estimator):
+    return sum(int((coef == 0).sum()) for coef in estimator.coefs_)
+
+
+def n_weights(estimator):
+    return sum(coef.size for coef in estimator.coefs_)
+
+
+# ---- a step --------------------------------------------------------------------------
+
+
+def blocks_of(G, damping, block_size):
+    """F by its definition, with the damping in mean diagonals."""
+    data = G.T @ G / len(G)
+    F = data + damping * np.mean(data.diagonal()) * np.eye(len(data))
+    block = np.arange(len(F)) // block_size
+    F[block[:, None] != block] = 0
+    return F
+
+
+def surgery(joint, count=6, block_size=7, gone=()):
+    rng = np.random.default_rng(0)
+    G, theta = rng.standard_normal((9, 20)) * rng.uniform(0.1, 3, 20), rng.random(20)
+    is_weight = np.arange(20) % 5 != 4
+    theta[list(gone)], dropped = 0, np.zeros(20, bool)
+    dropped[list(gone)] = True
+    moved = theta.copy()
+    _surgery(moved, dropped, is_weight, count, G.copy(), 0.1, block_size, joint)
+    return theta, moved, dropped, is_weight, G
+
+
+@pytest.mark.parametrize("block_size", [7, 20, 100])
+def test_joint_step_minimises_the_quadratic_with_the_dropped_at_zero(block_size):
+    theta, moved, dropped, is_weight, G = surgery(True, 6, block_size)
+    F = blocks_of(G, 0.1, block_size)
+    saliency = theta**2 / (2 * np.linalg.inv(F).diagonal())
+    saliency[~is_weight] = np.inf
+    Q = np.sort(np.argsort(saliency)[:6])
+    np.testing.assert_array_equal(np.flatnonzero(dropped), Q)
+    # The multipliers of min d^T F d / 2 subject to d_Q = -theta_Q.
+    E = np.eye(20)[Q]
+    system = np.block([[F, E.T], [E, np.zeros((6, 6))]])
+    d = np.linalg.solve(system, np.concatenate([np.zeros(20), -theta[Q]]))[:20]
+    assert_close(moved, np.where(dropped, 0, theta + d))
+    assert (moved[dropped] == 0).all()
+
+
+def test_step_of_single_weights_is_that_of_the_paper():
+    theta, moved, dropped, _, G = surgery(False)
+    inverse = np.linalg.inv(blocks_of(G, 0.1, 7))
+    expected = theta.copy()
+    for w in np.flatnonzero(dropped):
+        expected -= theta[w] / inverse[w, w] * inverse[:, w]
+    expected[dropped] = 0
+    assert_close(moved, expected)
+    one, other = surgery(True, 1), surgery(False, 1)
+    assert_close(one[1], other[1])
+
+
+def test_weights_dropped_before_take_no_part():
+    theta, moved, dropped, is_weight, G = surgery(True, 3, 20, gone=(0, 6, 12))
+    kept = np.setdiff1d(np.arange(20), (0, 6, 12))
+    alone, lost = theta[kept], np.zeros(17, bool)
+    # The same without them.
+    _surgery(alone, lost, is_weight[kept], 3, G[:, kept], 0.1, 20, True)
+    assert_close(moved[kept], alone)
+    np.testing.assert_array_equal(dropped[kept], lost)
+    assert dropped.sum() == 6
+
+
+def test_without_curvature_the_smallest_are_dropped():
+    theta, dropped = np.array([3.0, -1, 2, 0.5]), np.zeros(4, bool)
+    _surgery(theta, dropped, np.ones(4, bool), 2, np.zeros((2, 4)), 1.0, 4, True)
+    np.testing.assert_array_equal(theta, [3, 0, 2, 0])
+
+
+# ---- draws ---------------------------------------------------------------------------
+
+
+def objective(case, weights=None):
+    X, Y, w, theta, ridge = case.data()
+    inputs = np.column_stack([X, np.ones(len(X))])
+    w = w if weights is None else weights
+    return Objective(case.network, case.loss, inputs, Y, w, ridge), theta
+
+
+@pytest.mark.parametrize("kind", ["squared", "poisson", "multilabel", "softmax"])
+def test_draws_have_the_curvature_as_their_second_moment(kind):
+    case = Case("tanh", 1, kind, weighted=True, n=12)
+    problem, theta = objective(case)
+    m, rng = 6000, np.random.default_rng(0)
+    for n_rows in (1, 3):
+        G = gradient_draws(problem, theta, m, n_rows, "curvature", rng)
+        A = case.root().T @ case.root()
+        error = np.linalg.norm(G.T @ G / m - A) / np.trace(A)
+        assert error < 10 / np.sqrt(m)
+
+
+def test_gradients_are_means_over_rows_by_their_weights():
+    case = Case("tanh", 1, "softmax", n=6)
+    weights = np.array([0.5, 0, 0.25, 0, 0.25, 0])
+    problem, theta = objective(case, weights)
+    problem.ridge = np.zeros_like(problem.ridge)
+    rng = np.random.default_rng(0)
+    single = gradient_draws(problem, theta, 400, 1, "gradient", rng)
+    # Of 400 draws exactly half are of the first row: the mean is the gradient.
+    _, gradient, _ = problem.linearize(theta)
+    assert_close(single.mean(axis=0), gradient)
+    assert len(np.unique(single.round(12), axis=0)) == 3
+    # Means of the four rows that the weights make, whatever their order.
+    quarter = gradient_draws(problem, theta, 1, 4, "gradient", rng)
+    assert_close(quarter[0], gradient)
+
+
+# ---- whole networks ------------------------------------------------------------------
+
+
+@EVERY
+def test_share_of_zeros_is_the_sparsity_and_the_given_is_not_changed(kind):
+    estimator, X, y = fitted(kind)
+    before = parameters(estimator).copy()
+    pruned = prune(estimator, X, y, sparsity=0.6, **SETTINGS)
+    assert n_zeros(pruned) == round(0.6 * n_weights(pruned))
+    assert not hasattr(estimator, "pruned_")
+    np.testing.assert_array_equal(parameters(estimator), before)
+    for coef, mask in zip(pruned.coefs_, pruned.pruned_, strict=True):
+        np.testing.assert_array_equal(coef == 0, mask)
+    assert pruned.loss_ == pytest.approx(
+        Objective.from_estimator(pruned, X, y)[0].value(
+            pruned._network.from_coefs(pruned.coefs_, pruned.intercepts_)
+        )
+    )
+    assert_same_model(pruned, prune(estimator, X, y, sparsity=0.6, **SETTINGS))
+
+
+def test_surgery_harms_less_than_the_magnitude():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 12)) @ rng.standard_normal((12, 12))
+    y = np.tanh(X[:, :3] / 4).sum(axis=1)
+    settings = {"hidden_layer_sizes": (12,), "activation": "tanh", "random_state": 0}
+    model = fit(GaussNewtonMLPRegressor(max_iter=30, **settings), X, y)
+    pruned = prune(model, X, y, sparsity=0.8, **SETTINGS | {"n_steps": 8})
+    magnitudes = np.concatenate([np.abs(c).ravel() for c in model.coefs_])
+    cut = np.quantile(magnitudes, 0.8)
+    naive = prune(model, X, y, sparsity=0, **SETTINGS)
+    naive.coefs_ = [np.where(np.abs(c) > cut, c, 0) for c in model.coefs_]
+    assert pruned.score(X, y) > naive.score(X, y) + 0.1
+
+
+def test_pruning_goes_on_from_the_present_zeros():
+    estimator, X, y = fitted("multiclass")
+    half = prune(estimator, X, y, sparsity=0.5, **SETTINGS)
+    more = prune(half, X, y, sparsity=0.7, **SETTINGS)
+    for before, after in zip(half.pruned_, more.pruned_, strict=True):
+        assert (after >= before).all()
+    assert n_zeros(more) == round(0.7 * n_weights(more))
+    same = prune(half, X, y, sparsity=0.5, **SETTINGS)
+    np.testing.assert_array_equal(parameters(same), parameters(half))
+    with pytest.raises(ValueError, match=r"less than the present one, 0\.\d+"):
+        prune(half, X, y, sparsity=0.4)
+
+
+@EVERY
+def test_zeros_stay_in_partial_fit_and_warm_start(kind):
+    estimator, X, y = fitted(kind)
+    pruned = prune(estimator, X, y, sparsity=0.6, **SETTINGS)
+    losses = [pruned.loss_]
+    for _ in range(3):
+        pruned.partial_fit(X, y)
+        losses.append(pruned.loss_)
+    fit(pruned.set_params(warm_start=True), X, y)
+    losses.append(pruned.loss_)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    for coef, mask in zip(pruned.coefs_, pruned.pruned_, strict=True):
+        np.testing.assert_array_equal(coef == 0, mask)
+    again = prune(pruned, X, y, sparsity=0.7, **SETTINGS)
+    assert n_zeros(again) == round(0.7 * n_weights(again))
+    # Begun anew, all weights are free.
+    fit(pruned.set_params(warm_start=False), X, y)
+    assert not hasattr(pruned, "pruned_")
+    assert n_zeros(pruned) == 0
+
+
+@pytest.mark.parametrize("solver", all_solvers())
+def test_solvers_go_on_with_zeros_or_say_why_not(solver):
+    estimator, X, y = fitted("multiclass")
+    pruned = prune(estimator, X, y, sparsity=0.6, **SETTINGS)
+    pruned.set_params(solver=solver)
+    if solver in ("gram", "kfac"):
+        with pytest.raises(ValueError, match="which RestrictedHessian lacks"):
+            pruned.partial_fit(X, y)
+        return
+    before = pruned.loss_
+    pruned.partial_fit(X, y)
+    assert pruned.loss_ < before
+    assert n_zeros(pruned) == round(0.6 * n_weights(pruned))
+
+
+def test_steps_are_exact_on_the_weights_that_are_left():
+    # For a quadratic objective training ends at its minimum under the zeros.
+    rng = np.random.default_rng(0)
+    X, alpha = rng.standard_normal((50, 6)), 0.5
+    y = X @ rng.standard_normal(6) + 3
+    model = GaussNewtonMLPRegressor(
+        hidden_layer_sizes=(), alpha=alpha, solver="dense", tol=0, max_iter=30
+    )
+    pruned = prune(fit(model, X, y), X, y, sparsity=0.5, **SETTINGS)
+    fit(pruned.set_params(warm_start=True), X, y)
+    kept = ~pruned.pruned_[0][:, 0]
+    A = np.column_stack([X[:, kept], np.ones(50)])
+    ridge = alpha * np.diag([1.0] * 3 + [0])
+    expected = np.linalg.solve(A.T @ A + ridge, A.T @ y)
+    assert_close(pruned.coefs_[0][kept, 0], expected[:-1], rtol=1e-6)
+    assert_close(pruned.intercepts_[0], expected[-1:], rtol=1e-6)
+
+
+def test_weights_of_rows_count():
+    estimator, X, y = fitted("multiclass")
+    rows = np.random.default_rng(0).random(len(X))
+    rows[: len(X) // 2] = 0
+    settings = {"sparsity": 0.6, **SETTINGS}
+    weighted = prune(estimator, X, y, rows, **settings)
+    other = X.copy()
+    other[: len(X) // 2] = 1e3
+    assert_same_model(weighted, prune(estimator, other, y, rows, **settings))
+    difference = parameters(weighted) - parameters(prune(estimator, X, y, **settings))
+    assert np.abs(difference).max() > 0
+
+
+def test_float32_stays_float32():
+    estimator, X, y = task("multiclass", max_iter=5)
+    fit(estimator, X.astype(np.float32), y)
+    pruned = prune(estimator, X, y, sparsity=0.5, **SETTINGS)
+    pruned.partial_fit(X.astype(np.float32), y)
+    assert all(a.dtype == np.float32 for a in weights(pruned))
+    assert all(mask.dtype == bool for mask in pruned.pruned_)
+
+
+def test_weights_are_exported_sparse():
+    estimator, X, y = fitted("multiclass")
+    pruned = prune(estimator, X, y, sparsity=0.5, **SETTINGS)
+    exported = sparse_coefs(pruned)
+    for matrix, coef in zip(exported, pruned.coefs_, strict=True):
+        assert matrix.nnz == (coef != 0).sum()
+        np.testing.assert_array_equal(matrix.toarray(), coef)
+
+
+# ---- the meta-estimator --------------------------------------------------------------
+
+
+@EVERY
+def test_pruner_fits_and_prunes(kind):
+    estimator, X, y = task(kind, max_iter=5)
+    pruner = OBSPruner(estimator, sparsity=0.5, n_retrain=1, **SETTINGS)
+    fit(clone(pruner), X, y)
+    fit(pruner, X, y)
+    assert not hasattr(estimator, "coefs_")
+    assert pruner.sparsity_ == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(pruner.predict(X), pruner.estimator_.predict(X))
+    assert pruner.score(X, y) == pruner.estimator_.score(X, y)
+    assert hasattr(pruner, "transform") is (kind == "autoencoder")
+    pruner.partial_fit(X, y)
+    assert n_zeros(pruner.estimator_) == round(0.5 * n_weights(pruner.estimator_))
+
+
+def test_pruner_takes_a_fitted_network():
+    estimator, X, y = fitted("multiclass")
+    pruner = OBSPruner(estimator, sparsity=0.5, prefit=True, **SETTINGS).fit(X, y)
+    assert_same_model(
+        pruner.estimator_, prune(estimator, X, y, sparsity=0.5, **SETTINGS)
+    )
+    np.testing.assert_array_equal(
+        pruner.predict_proba(X), pruner.estimator_.predict_proba(X)
+    )
+    with pytest.raises(NotFittedError):
+        OBSPruner(estimator).predict(X)
+
+
+# ---- refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity == 1.0, must be < 1"),
+        ({"sparsity": -0.1}, "sparsity == -0.1, must be >= 0"),
+        ({"n_steps": 0}, "n_steps == 0, must be >= 1"),
+        ({"n_gradients": 0}, "n_gradients == 0, must be >= 1"),
+        ({"n_rows": 0}, "n_rows == 0, must be >= 1"),
+        ({"block_size": 0}, "block_size == 0, must be >= 1"),
+        ({"damping": 0.0}, "damping == 0.0, must be > 0"),
+        ({"source": "hessian"}, "Unknown source 'hessian'"),
+    ],
+)
+def test_bad_parameters_are_named(settings, message):
+    estimator, X, y = fitted("multiclass")
+    with pytest.raises(ValueError, match=message):
+        prune(estimator, X, y, **settings)
+
+
+def test_other_estimators_and_missing_targets_are_refused():
+    estimator, X, y = fitted("multiclass")
+    for other in (MLPRegressor(), LogisticRegression()):
+        with pytest.raises(ValueError, match="cannot be pruned"):
+            prune(other, X, y)
+    with pytest.raises(ValueError, match="needs y, unless"):
+        prune(estimator, X)
+    with pytest.raises(NotFittedError):
+        prune(clone(estimator), X, y)
+
+
+def test_draws_beyond_the_working_memory_are_refused():
+    estimator, X, y = fitted("multiclass")
+    with (
+        config_context(working_memory=0.1),
+        pytest.raises(ValueError, match="Take fewer gradients"),
+    ):
+        prune(estimator, X, y, n_gradients=1000)
