@@ -53,7 +53,7 @@ class Auto(Solver):
         """Return the solver that the rule takes for H."""
         P, itemsize = H.shape[0], H.dtype.itemsize
         dense_fits = hasattr(H, "toarray") and fits(2 * P**2 * itemsize)
-        if not hasattr(H, "linearization"):
+        if not hasattr(H, "n_roots"):
             if hasattr(H, "gram_by_ridge"):
                 return Gram()
             return Dense() if dense_fits else CG()
