@@ -51,7 +51,7 @@ def add_curvature(root: Any, out: Array) -> None:
 
 
 def is_by_neurons(root: Any) -> bool:
-    """Say whether pairs of neurons take less; with one root there is no sum to spare."""
+    """Say whether pairs of neurons take less: one root has no sum to spare."""
     if root.n_roots == 1:
         return False
     return operations_by_neurons(root) < operations_by_root(root)
