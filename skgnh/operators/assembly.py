@@ -44,10 +44,17 @@ def add_curvature(root: Any, out: Array) -> None:
     out : ndarray of shape (P, P)
         C-ordered, zero beside its diagonal.
     """
-    if operations_by_neurons(root) < operations_by_root(root):
+    if is_by_neurons(root):
         add_by_neurons(root, out)
     else:
         add_by_root(root, out)
+
+
+def is_by_neurons(root: Any) -> bool:
+    """Say whether pairs of neurons take less: one root has no sum to spare."""
+    if root.n_roots == 1:
+        return False
+    return operations_by_neurons(root) < operations_by_root(root)
 
 
 # ---- by the root ---------------------------------------------------------------------
@@ -56,9 +63,18 @@ def add_curvature(root: Any, out: Array) -> None:
 def add_by_root(root: Any, out: Array) -> None:
     """Add ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
     (syrk,) = get_blas_funcs(("syrk",), (out,))
-    for block in root.blocks():
+    # NumPy takes one triangle of the first product too, and fills the other.
+    ridge, blocks = out.diagonal().copy(), root.blocks()
+    first = next(blocks)
+    np.matmul(first.T, first, out=out)
+    out.flat[:: len(out) + 1] += ridge
+    done = True
+    for block in blocks:
+        done = False
         # BLAS sees both arrays transposed: its lower triangle is the upper one here.
         syrk(1, block.T, beta=1, c=out.T, lower=1, overwrite_c=1)
+    if done:
+        return
     for tile in _slices(len(out), 64):
         own = out[tile, tile]
         own[:] = np.triu(own) + np.triu(own, 1).T
