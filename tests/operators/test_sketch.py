@@ -59,7 +59,7 @@ def dense_grams():
 WAYS = [(t, a) for t in SKETCHES for a in ("neurons", "parameters")]
 
 
-@pytest.mark.parametrize("size", [1, 2, 32, 64, 128, 4096, 8192])
+@pytest.mark.parametrize("size", [1, 2, 64, 128, 1024])
 def test_fast_hadamard_transform_is_the_matrix(size):
     A = np.random.default_rng(0).standard_normal((3, size))
     given = A.copy()
@@ -70,7 +70,7 @@ def test_fast_hadamard_transform_is_the_matrix(size):
 @pytest.mark.parametrize("transform", SKETCHES)
 @pytest.mark.parametrize("n_columns", [30, 32])
 def test_sketch_is_linear_and_keeps_inner_products_on_average(transform, n_columns):
-    total, draws, size = 0, 4000, 8
+    total, draws, size = 0, 1000, 8
     for seed in range(draws):
         sketch = SKETCHES[transform](
             n_columns, size, np.random.default_rng(seed), DOUBLE
