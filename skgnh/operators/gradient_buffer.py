@@ -53,8 +53,8 @@ class GradientBuffer:
     >>> buffer = GradientBuffer(n_gradients=2, n_parameters=3)
     >>> for gradient in np.array([[5.0, 0, 0], [1, 1, 0], [0, 2, 0]]):
     ...     buffer.append(gradient)
-    >>> buffer.solve(np.array([1.0, 3.0, 1.0]), damping=0.5).round(12)
-    array([0., 1., 2.])
+    >>> buffer.solve(np.array([1.5, 3.5, 1.0]), damping=0.5).round(12)
+    array([1., 1., 2.])
     """
 
     def __init__(self, n_gradients: int, n_parameters: int, dtype: Any = np.float64):
