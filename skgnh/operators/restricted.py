@@ -37,14 +37,14 @@ class RestrictedRoot(LinearOperator):
 
 
 class RestrictedHessian(LinearOperator):
-    """Principal submatrix of a Gauss-Newton Hessian, where the others do not move.
+    """Principal submatrix of a Hessian, where the other parameters do not move.
 
     It answers what solvers ask, except for what belongs to whole layers (Gram matrices
     and Kronecker factors).
 
     Parameters
     ----------
-    H : GaussNewtonHessian
+    H : GaussNewtonHessian or ExactHessian
         The whole.
     index : ndarray of int of shape (k,)
         Which parameters.
@@ -68,9 +68,9 @@ class RestrictedHessian(LinearOperator):
 
     def __init__(self, H: GaussNewtonHessian, index: Array):
         self._H, self.index = H, np.asarray(index)
-        self.linearization, self.n_roots = H.linearization, H.n_roots
-        self.root = RestrictedRoot(H.root, self.index)
-        self.ridge = H.ridge[self.index]
+        self.linearization, self.ridge = H.linearization, H.ridge[self.index]
+        if hasattr(H, "root"):
+            self.n_roots, self.root = H.n_roots, RestrictedRoot(H.root, self.index)
         super().__init__(H.dtype, (len(self.index),) * 2)
 
     def _matmat(self, V: Array) -> Array:
@@ -101,6 +101,8 @@ class RestrictedHessian(LinearOperator):
             f"The dense Gauss-Newton Hessian of {k} parameters",
             "Take a solver such as 'cg'",
         )
+        if not hasattr(self, "root"):
+            return self._H.toarray()[np.ix_(self.index, self.index)]
         out = np.diag(self.ridge)
         for block in self._H.root.blocks():
             block = block[:, self.index]

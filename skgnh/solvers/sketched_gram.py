@@ -78,7 +78,7 @@ class SketchedGram(Solver):
     True
     """
 
-    requires = ("gram_by_ridge", "root", "ridge")
+    requires = ("network", "gram_by_ridge", "root", "ridge")
     cost = "m (n r)^2 + (n r)^3 / 6 + 4 n P an iteration"
     memory = "(3 n r + m) n r"
     use = "few rows, layers many times as wide"

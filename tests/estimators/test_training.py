@@ -70,7 +70,8 @@ def test_fitted_attributes_are_those_documented(kind):
     fit(estimator, pd.DataFrame(X, columns=list("abcd")), y)
     names = {name for name, _ in documented(estimator, "Attributes")}
     found = {name for name in vars(estimator) if re.fullmatch(r"[a-z]\w*_", name)}
-    assert found == names
+    # The weights that were pruned are known of a pruned estimator only.
+    assert found == names - {"pruned_"}
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression", "autoencoder"])
