@@ -141,7 +141,9 @@ def test_damping_lost_in_rounding_is_refused_instead_of_answered():
     H = wide(dtype=np.float32)
     b = H.root.T @ vector(H.root.shape[0]).astype(np.float32)
     damping = 1e-6 * H.trace() / H.root.shape[0]
-    with pytest.raises(LinAlgError, match="lost in the rounding of float32"):
+    # Which of both is met first, rounding decides.
+    message = "lost in the rounding of float32|met non-positive curvature"
+    with pytest.raises(LinAlgError, match=message):
         SketchedGram().factor(H).solve(b, damping)
 
 
