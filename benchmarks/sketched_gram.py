@@ -78,7 +78,7 @@ class FirstLayer(LinearOperator):
 
     def __init__(self, B, X):
         self.root = FirstLayerRoot(B, X)
-        P = self.root.shape[1]
+        self.network, P = self.root.network, self.root.shape[1]
         super().__init__(B.dtype, (P, P))
         self.ridge = np.zeros(P)
 
