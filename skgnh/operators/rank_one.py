@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.utils import gen_batches
 
 from skgnh.memory import require, rows_per_chunk
+from skgnh.operators.root import checked_index
 
 Array = Any
 
@@ -165,24 +166,13 @@ class RankOneInverse(LinearOperator):
         ValueError
             If an index is off.
         """
-        rows, columns = (self._index(index) for index in (rows, columns))
+        rows, columns = (checked_index(i, self.shape[0]) for i in (rows, columns))
         out = -(self._V[rows] @ self._V[columns].T)
         if self.block_size < self.shape[0]:
             same = rows[:, None] // self.block_size == columns // self.block_size
             out *= same
         out += rows[:, None] == columns
         return out / self.dtype.type(self.damping)
-
-    def _index(self, index: Array) -> Array:
-        index = np.asarray(index)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise ValueError("An index of parameters must be a 1-D array of integers.")
-        if index.size and not 0 <= index.min() <= index.max() < self.shape[0]:
-            raise ValueError(
-                f"Parameters are numbered from 0 to {self.shape[0] - 1}, "
-                f"got {index.min()} to {index.max()}."
-            )
-        return index
 
     def diagonal(self) -> Array:
         """Return the diagonal of the inverse, of shape (P,): O(P m)."""

@@ -225,14 +225,7 @@ class GaussNewtonRoot(LinearOperator):
         ValueError
             If the index is not a 1-D array of integers from 0 to P - 1.
         """
-        index = np.asarray(index)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise ValueError("An index of parameters must be a 1-D array of integers.")
-        if index.size and not 0 <= index.min() <= index.max() < self.shape[1]:
-            raise ValueError(
-                f"Parameters are numbered from 0 to {self.shape[1] - 1}, "
-                f"got {index.min()} to {index.max()}."
-            )
+        index = checked_index(index, self.shape[1])
         offsets = np.asarray(self.network.offsets)
         depth = np.searchsorted(offsets, index, side="right") - 1
         fan = np.array([shape[1] for shape in self.network.shapes])[depth]
@@ -343,6 +336,25 @@ class GaussNewtonRoot(LinearOperator):
         left = (joined([inputs[k] for inputs, _ in chunks])[:, :-1] for k in layers)
         right = (joined([back[k] for _, back in chunks]) for k in layers)
         return hadamard_grams(left, (B.reshape(rows, -1) for B in right), n)
+
+
+def checked_index(index: Array, n_parameters: int) -> Array:
+    """Return an index of parameters as an array.
+
+    Raises
+    ------
+    ValueError
+        If it is not a 1-D array of integers from 0 to n_parameters - 1.
+    """
+    index = np.asarray(index)
+    if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+        raise ValueError("An index of parameters must be a 1-D array of integers.")
+    if index.size and not 0 <= index.min() <= index.max() < n_parameters:
+        raise ValueError(
+            f"Parameters are numbered from 0 to {n_parameters - 1}, "
+            f"got {index.min()} to {index.max()}."
+        )
+    return index
 
 
 def hadamard_grams(
