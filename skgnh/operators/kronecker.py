@@ -14,7 +14,9 @@ from skgnh.operators.root import GaussNewtonRoot
 Array = Any
 
 
-def kronecker_factors(H: GaussNewtonHessian) -> list[tuple[Array, Array]]:
+def kronecker_factors(
+    H: GaussNewtonHessian, n_probes: int | None = None, random_state: Any = None
+) -> list[tuple[Array, Array]]:
     r"""Return the K-FAC factors of every layer.
 
     .. math:: \bar B_l = \sum_i B_{l,i}^T B_{l,i}, \qquad
@@ -23,10 +25,22 @@ def kronecker_factors(H: GaussNewtonHessian) -> list[tuple[Array, Array]]:
     so that the layer's block of H, without its ridge, is near
     :math:`\bar B_l \otimes \bar A_l`: O(n (width_out^2 r + width_in^2)) each.
 
+    Parameters
+    ----------
+    H : GaussNewtonHessian
+        The operator.
+    n_probes : int, optional
+        Where there are more roots than that, take this many output probes of each row;
+        an operator of probes is taken as it is.
+    random_state : int, Generator or RandomState, optional
+        Seed of the probes.
+
     Returns
     -------
     list of (ndarray of shape (width_out, width_out), ndarray of shape (fan, fan))
     """
+    if n_probes is not None and n_probes < H.n_roots and H.root.probes is None:
+        H = H.probe(n_probes, random_state)
     weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
     outputs = inputs = [0] * len(H.network.shapes)
     for rows, a, B in H.root.factors():
@@ -137,12 +151,9 @@ class KroneckerBasis:
         if not 0 <= tail < 1:
             raise ValueError(f"tail must be in [0, 1), got {tail}.")
         self.network: MLP = hessian.network
-        source = hessian
-        if n_probes < hessian.n_roots and hessian.root.probes is None:
-            source = hessian.probe(n_probes, random_state)
         self.rotations = [
             (_rotation(S, tail), _rotation(A, tail))
-            for S, A in kronecker_factors(source)
+            for S, A in kronecker_factors(hessian, n_probes, random_state)
         ]
         if hessian.root.has_diagonal_outputs:
             # Whatever the probes say.
@@ -259,19 +270,17 @@ class RotatedHessian(LinearOperator):
         self.hessian, self.basis = H, basis
         # In a layer the ridge is w I + (b - w) v v^T for every neuron, with v the
         # coordinates of the bias; w I stays what it is.
-        ridge, self._biases = np.empty_like(H.ridge), []
-        for layer, target, (_, V) in zip(
-            H.network.unpack(H.ridge),
-            H.network.unpack(ridge),
-            basis.rotations,
-            strict=True,
+        ridge, self._gap, self._bias = np.empty((3, *H.ridge.shape), H.dtype)
+        layers = (H.network.unpack(x) for x in (H.ridge, ridge, self._gap, self._bias))
+        for (given, own, gap, bias), (_, V) in zip(
+            zip(*layers, strict=True), basis.rotations, strict=True
         ):
-            w, b = layer[0, 0], layer[0, -1]
-            if (layer[:, :-1] != w).any() or (layer[:, -1] != b).any():
+            w, b = given[0, 0], given[0, -1]
+            if (given[:, :-1] != w).any() or (given[:, -1] != b).any():
                 raise ValueError("A rotation needs one ridge for a layer's weights.")
-            target[...] = w
-            v = np.eye(layer.shape[1], dtype=H.dtype)[-1:]
-            self._biases.append((b - w, (v if V is None else V.right(v))[0]))
+            v = np.eye(given.shape[1], dtype=H.dtype)[-1:]
+            own[...], gap[...] = w, b - w
+            bias[...] = v if V is None else V.right(v)
         self._data = GaussNewtonHessian(
             H.linearization, H.loss, H.weights, ridge, H.root.probes
         )
@@ -288,21 +297,10 @@ class RotatedHessian(LinearOperator):
         """Return the block ``(Q^T H Q)[rows, columns]``; see GaussNewtonHessian."""
         out = self._data.entries(rows, columns)
         (depth, mu, _), (other, mu_, _) = map(self._data.root.locate, (rows, columns))
-        scale = np.array([scale for scale, _ in self._biases], self.dtype)[depth]
         same = (depth[:, None] == other) & (mu[:, None] == mu_)
-        left, right = self._bias_of(rows), self._bias_of(columns)
-        return out + same * (scale * left)[:, None] * right
-
-    def _bias_of(self, index: Array) -> Array:
-        """Return the coordinates of the biases at some parameters."""
-        depth, _, nu = self._data.root.locate(index)
-        starts = np.cumsum([0] + [len(v) for _, v in self._biases])
-        return np.concatenate([v for _, v in self._biases])[starts[depth] + nu]
+        left = self._gap[rows] * self._bias[rows]
+        return out + same * left[:, None] * self._bias[columns]
 
     def diagonal(self) -> Array:
         """Return the diagonal of ``Q^T H Q``."""
-        out = self._data.diagonal()
-        layers = self.hessian.network.unpack(out)
-        for layer, (scale, v) in zip(layers, self._biases, strict=True):
-            layer += scale * v**2
-        return out
+        return self._data.diagonal() + self._gap * self._bias**2

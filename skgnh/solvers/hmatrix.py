@@ -108,31 +108,34 @@ class HMatrix(Preconditioned):
         self.random_state = random_state
 
     def _approximate(self, H: Any, previous: Factor | None) -> "HMatrixFactor":
-        made = []
+        made, bases = [], Bases(H)
         if isinstance(previous, HMatrixFactor):
             if previous.works(self.patience):
                 return previous
             if previous.choice is not None:
                 # Unless its basis has come to need too much of the storage.
                 with suppress(ValueError):
-                    made = [self.approximation(H, previous.choice)]
-        made = made or [self.approximation(H, choice) for choice in self.choices(H)]
+                    made = [self.approximation(H, previous.choice, bases)]
+        made = made or [
+            self.approximation(H, choice, bases) for choice in self.choices(H, bases)
+        ]
         factor = HMatrixFactor(H, made, self.random_state)
         if self.direct:
             factor.choose_by_error()
         return factor
 
-    def choices(self, H: Any) -> list[Choice]:
+    def choices(self, H: Any, bases: "Bases | None" = None) -> list[Choice]:
         """Return what there is to choose among for H."""
+        bases = Bases(H) if bases is None else bases
         if self.basis not in (None, *_BASES):
             raise ValueError(f"Unknown basis {self.basis!r}; choose among {_BASES}.")
         if H.shape[0] + 1 <= 2 * self.storage:
             return [Choice(None, 0.0)]
         if self.basis != "own" and _rotates(H):
             room = self.storage * H.shape[0]
-            size, tail = KroneckerBasis(H, 0.0).size, 0.0
+            size, tail = bases[0.0].size, 0.0
             if 3 * size > room:
-                size, tail = KroneckerBasis(H, _TAIL).size, _TAIL
+                size, tail = bases[_TAIL].size, _TAIL
             if self.basis == "kronecker" or 2 * size <= room:
                 if self.share is None:
                     return [Choice(tail, 0.25), Choice(_TAIL, 1.0)]
@@ -145,12 +148,15 @@ class HMatrix(Preconditioned):
         shares = (0.5, 1.0) if self.share is None else (self.share,)
         return [Choice(None, share) for share in shares]
 
-    def approximation(self, H: Any, choice: Choice) -> "Approximation":
+    def approximation(
+        self, H: Any, choice: Choice, bases: "Bases | None" = None
+    ) -> "Approximation":
         """Return the approximation of a choice."""
+        bases = Bases(H) if bases is None else bases
         basis, storage, order = None, self.storage, self.order or "natural"
         operator = H
         if choice.tail is not None:
-            basis = KroneckerBasis(H, choice.tail)
+            basis = bases[choice.tail]
             operator, order = RotatedHessian(H, basis), self.order or "diagonal"
             storage = storage - basis.size / H.shape[0]
         settings = plan(H.shape[0], storage, choice.share)
@@ -158,6 +164,18 @@ class HMatrix(Preconditioned):
             operator, order=order, random_state=self.random_state, **settings
         )
         return Approximation(choice, basis, matrix)
+
+
+class Bases(dict):
+    """The Kronecker bases of one H by their tails, each made when first asked for."""
+
+    def __init__(self, H: Any):
+        super().__init__()
+        self._H = H
+
+    def __missing__(self, tail: float) -> KroneckerBasis:
+        self[tail] = KroneckerBasis(self._H, tail)
+        return self[tail]
 
 
 def _rotates(H: Any) -> bool:

@@ -68,10 +68,7 @@ class KFAC(Preconditioned):
     def _approximate(self, H: Any, previous: Factor | None) -> Factor:
         if not 0 <= self.deflate < H.shape[0]:
             raise ValueError(f"deflate must lie in [0, P), got {self.deflate}.")
-        source = H
-        if self.n_probes < H.n_roots:
-            source = H.probe(self.n_probes, self.random_state)
-        factor = KroneckerFactor(source)
+        factor = KroneckerFactor(H, self.n_probes, self.random_state)
         if self.deflate:
             return DeflatedFactor(H, factor, self.deflate, self.random_state)
         return factor
@@ -80,9 +77,10 @@ class KFAC(Preconditioned):
 class KroneckerFactor(Factor):
     """Eigendecompositions of both factors of every layer."""
 
-    def __init__(self, H: Any):
+    def __init__(self, H: Any, n_probes: int | None = None, random_state: Any = None):
         self._network = H.network
-        outputs, inputs = zip(*kronecker_factors(H), strict=True)
+        factors = kronecker_factors(H, n_probes, random_state)
+        outputs, inputs = zip(*factors, strict=True)
         self._inputs = [np.linalg.eigh(A) for A in inputs]
         self._outputs = [np.linalg.eigh(S) for S in outputs]
         self._ridge = self._network.unpack(H.ridge)

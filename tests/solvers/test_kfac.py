@@ -346,3 +346,10 @@ def test_curvature_that_is_not_finite_raises():
     H.theta[0] = np.nan
     with pytest.raises(LinAlgError):
         KFAC().factor(H)
+
+
+def test_operator_of_many_probes_is_taken_as_it_is():
+    H = Case("tanh", 1, "softmax", n=20).operator().probe(40, 0)
+    rhs = np.linspace(-1, 1, H.shape[0])
+    x = KFAC(direct=True).factor(H).solve(rhs, 0.1)
+    assert_close(x, KroneckerFactor(H).solve(rhs, 0.1), rtol=1e-12)
