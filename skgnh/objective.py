@@ -80,7 +80,9 @@ class Objective:
         >>> from sklearn.neural_network import MLPClassifier
         >>> from skgnh.objective import Objective
         >>> X, y = load_iris(return_X_y=True)
-        >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999)
+        >>> mlp = MLPClassifier(
+        ...     8, solver="lbfgs", alpha=1, max_iter=999, random_state=0
+        ... )
         >>> mlp = mlp.fit(X, y)
         >>> objective, theta = Objective.from_estimator(mlp, X, y)
         >>> bool(abs(objective.value(theta) - mlp.loss_) < 1e-10)

@@ -236,10 +236,8 @@ def test_network_of_no_hidden_layer_starts_in_the_range_of_the_identity():
 def test_outputs_equal_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((30, 3)), np.arange(30) % 3
-    mlp = MLPClassifier(
-        (5, 4), activation="logistic", solver="lbfgs", alpha=1, max_iter=2000
-    )
-    mlp.fit(X, y)
+    settings = {"activation": "logistic", "solver": "lbfgs", "random_state": 0}
+    mlp = MLPClassifier((5, 4), alpha=1, max_iter=2000, **settings).fit(X, y)
     network = MLP((3, 5, 4, 3), ("logistic",) * 2)
     theta = network.from_coefs(mlp.coefs_, mlp.intercepts_)
     z = network.outputs(theta, append_one(X))

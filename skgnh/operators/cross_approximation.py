@@ -80,7 +80,8 @@ def compress_jacobian(
     >>> from skgnh.operators import GaussNewtonHessian, compress_jacobian
     >>> from skgnh.solvers import Gram
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> H = GaussNewtonHessian.from_estimator(mlp, X, y)
     >>> low_rank = compress_jacobian(H, rank=12, random_state=0)
     >>> low_rank.right.shape

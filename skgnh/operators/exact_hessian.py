@@ -79,7 +79,10 @@ class ExactHessian(LinearOperator):
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import ExactHessian
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(
+    ...     8, activation="tanh", solver="lbfgs", alpha=1, max_iter=999, random_state=0
+    ... )
+    >>> mlp = mlp.fit(X, y)
     >>> H = ExactHessian.from_estimator(mlp, X, y)
     >>> bool(np.linalg.eigvalsh(H.toarray())[0] > -1e-3)
     True

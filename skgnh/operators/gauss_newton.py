@@ -79,7 +79,8 @@ class GaussNewtonHessian(LinearOperator):
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import GaussNewtonHessian
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> H = GaussNewtonHessian.from_estimator(mlp, X, y)
     >>> H.shape
     (67, 67)

@@ -134,7 +134,8 @@ class KroneckerBasis:
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import GaussNewtonHessian, KroneckerBasis
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> basis = KroneckerBasis(GaussNewtonHessian.from_estimator(mlp, X, y))
     >>> v = np.ones(67)
     >>> bool(np.allclose(basis.restore(basis.rotate(v)), v))
@@ -255,7 +256,8 @@ class RotatedHessian(LinearOperator):
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import GaussNewtonHessian, KroneckerBasis, RotatedHessian
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> H = GaussNewtonHessian.from_estimator(mlp, X, y)
     >>> rotated = RotatedHessian(H, KroneckerBasis(H))
     >>> bool(np.isclose(rotated.diagonal().sum(), H.trace()))

@@ -60,7 +60,8 @@ class RestrictedHessian(LinearOperator):
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import GaussNewtonHessian, RestrictedHessian
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999).fit(X, y)
+    >>> mlp = MLPClassifier(8, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> H = GaussNewtonHessian.from_estimator(mlp, X)
     >>> RestrictedHessian(H, np.arange(10)).shape
     (10, 10)

@@ -63,7 +63,8 @@ class EntrySampler:
     >>> from sklearn.neural_network import MLPClassifier
     >>> from skgnh.operators import EntrySampler, GaussNewtonHessian
     >>> X, y = load_digits(return_X_y=True)
-    >>> mlp = MLPClassifier(16, solver="lbfgs", alpha=1, max_iter=5000).fit(X, y)
+    >>> mlp = MLPClassifier(16, solver="lbfgs", alpha=1, max_iter=5000, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> H = GaussNewtonHessian.from_estimator(mlp, X, y)
     >>> sampler = EntrySampler(H)
     >>> sampler.entries(np.arange(3), np.arange(5), epsilon=0.1, random_state=0).shape

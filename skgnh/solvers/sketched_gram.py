@@ -72,7 +72,12 @@ class SketchedGram(Solver):
     >>> X, y = make_regression(40, 3, random_state=0)
     >>> solver = SketchedGram(oversampling=4)
     >>> mlp = GaussNewtonMLPRegressor(
-    ...     hidden_layer_sizes=(500,), solver=solver, alpha=0, max_iter=20, tol=0
+    ...     hidden_layer_sizes=(500,),
+    ...     solver=solver,
+    ...     alpha=0,
+    ...     max_iter=20,
+    ...     tol=0,
+    ...     random_state=0,
     ... )
     >>> bool(mlp.fit(X, y / y.std()).score(X, y / y.std()) > 0.99)
     True

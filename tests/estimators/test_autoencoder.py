@@ -110,9 +110,8 @@ def test_hidden_layers_beat_principal_components():
 
 def test_weights_move_to_scikit_learn_and_back():
     estimator, X, _ = fitted("autoencoder", code_activation="tanh")
-    mlp = fit(
-        MLPRegressor(hidden_layer_sizes=(5, 2, 5), activation="tanh", max_iter=1), X, X
-    )
+    settings = {"activation": "tanh", "max_iter": 1, "random_state": 0}
+    mlp = fit(MLPRegressor(hidden_layer_sizes=(5, 2, 5), **settings), X, X)
     drawn = weights(mlp)
     mlp.coefs_, mlp.intercepts_ = estimator.coefs_, estimator.intercepts_
     np.testing.assert_allclose(mlp.predict(X), estimator.predict(X), rtol=1e-10)

@@ -225,8 +225,8 @@ def test_loss_is_mean_cross_entropy_plus_penalty(kind, weighted):
 
 def one_iteration(kind, y, X, **settings):
     """scikit-learn's MLP of the same layers, fitted by one step."""
-    mlp = MLPClassifier((5, 4), activation="tanh", max_iter=1, **settings)
-    return fit(mlp, X, y)
+    settings = {"activation": "tanh", "random_state": 0, **settings}
+    return fit(MLPClassifier((5, 4), max_iter=1, **settings), X, y)
 
 
 @pytest.mark.parametrize("kind", CLASSIFICATION)

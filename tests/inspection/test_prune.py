@@ -225,9 +225,8 @@ def test_steps_are_exact_on_the_weights_that_are_left():
     rng = np.random.default_rng(0)
     X, alpha = rng.standard_normal((50, 6)), 0.5
     y = X @ rng.standard_normal(6) + 3
-    model = GaussNewtonMLPRegressor(
-        hidden_layer_sizes=(), alpha=alpha, solver="dense", tol=0, max_iter=30
-    )
+    settings = {"solver": "dense", "tol": 0, "max_iter": 30, "random_state": 0}
+    model = GaussNewtonMLPRegressor(hidden_layer_sizes=(), alpha=alpha, **settings)
     pruned = prune(fit(model, X, y), X, y, sparsity=0.5, **SETTINGS)
     fit(pruned.set_params(warm_start=True), X, y)
     kept = ~pruned.pruned_[0][:, 0]
