@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import solve
-from sklearn.utils import check_random_state, check_scalar, gen_batches
+from sklearn.utils import check_random_state, check_scalar
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.inspection.draws import gradient_draws
+from skgnh.inspection.surgery import surgery
+from skgnh.memory import require
 from skgnh.objective import Objective
-from skgnh.operators import RankOneInverse
 
 Array = Any
 
@@ -38,13 +38,14 @@ def prune(
     r"""Return a copy of a fitted network with most of its weights zero.
 
     Where the gradient vanishes, to put the weight w to zero and to adapt the others as
-    well as can be raises the objective by :math:`w^2 / (2 [F^{-1}]_{ww})`. The weights
-    of least saliency Q are dropped, and the others moved by
+    well as can be raises the objective by :math:`w^2 / (2 [F^{-1}]_{ww})`. The weight
+    of least rise goes, the others follow, its row and column are taken out of F, and so
+    one after the other. Together those that go, Q, move the others by
 
     .. math:: \theta \leftarrow \theta + F^{-1} t, \qquad
               [F^{-1}]_{QQ} \, t_Q = -\theta_Q,
 
-    block by block of F, the damped mean of outer products of random draws of the
+    in every block of F, the damped mean of outer products of random draws of the
     curvature, see :class:`skgnh.operators.RankOneInverse`. After step j of r a share
     :math:`(1 - s_0) f^j` of the weights is left, from the present :math:`1 - s_0` to
     ``1 - sparsity``, and F is made anew for each. Biases are never dropped, but move.
@@ -74,8 +75,9 @@ def prune(
     source : {'curvature', 'gradient'}, default='curvature'
         What the draws are: of the Gauss-Newton Hessian, or gradients, as in M-FAC.
     joint : bool, default=True
-        Whether the weights dropped in a step are constrained together. If False,
-        :math:`t_w = -\theta_w / [F^{-1}]_{ww}` as if each were alone, as in M-FAC.
+        Whether a weight takes into account those that went before it in the step. If
+        False, each is chosen and constrained as if it were alone,
+        :math:`t_w = -\theta_w / [F^{-1}]_{ww}`, as in M-FAC.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws.
 
@@ -91,12 +93,15 @@ def prune(
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If a parameter or the data are at fault, or the draws exceed the working memory.
+        If a parameter or the data are at fault, or the draws or a block exceed the
+        working memory.
+    numpy.linalg.LinAlgError
+        If the damping is too small for the precision.
 
     Notes
     -----
     A step costs O(m n_rows P) for the draws and O(P m min(m, b) + P b^2) for blocks of
-    b parameters; memory 8 m P bytes.
+    b parameters; memory 8 (m P + 3 b^2) bytes.
 
     References
     ----------
@@ -104,6 +109,8 @@ def prune(
            brain surgeon", NIPS 1992.
     .. [2] E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: efficient matrix-free
            approximations of second-order information", NeurIPS 2021.
+    .. [3] E. Frantar, D. Alistarh, "Optimal brain compression: a framework for accurate
+           post-training quantization and pruning", NeurIPS 2022.
 
     Examples
     --------
@@ -150,6 +157,13 @@ def prune(
         )
     if objective.targets is None:
         raise ValueError("prune needs y, unless it is given an autoencoder.")
+    if joint:
+        width = min(block_size, len(start))
+        require(
+            3 * width**2 * 8,
+            f"A block of {width} parameters",
+            "Take a smaller block_size",
+        )
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
     theta = start.astype(np.float64)
     kept = (1 - present) * ((1 - sparsity) / (1 - present)) ** (
@@ -160,38 +174,8 @@ def prune(
         G = gradient_draws(
             objective, theta.astype(start.dtype), n_gradients, n_rows, source, rng
         )
-        _surgery(theta, dropped, weights, int(count), G, damping, block_size, joint)
+        surgery(theta, dropped, weights, int(count), G, damping, block_size, joint)
     return _with_weights(estimator, objective, theta.astype(start.dtype), dropped)
-
-
-def _surgery(
-    theta: Array,
-    dropped: Array,
-    weights: Array,
-    count: int,
-    G: Array,
-    damping: float,
-    block_size: int,
-    joint: bool,
-) -> None:
-    """Drop `count` more weights of theta, and adapt the others, in place."""
-    G[:, dropped] = 0  # they can't move
-    unit = np.einsum("ij,ij->", G, G) / (len(G) * (~dropped).sum())
-    # Without curvature F is a multiple of I, and saliency the magnitude.
-    inverse = RankOneInverse(G, damping * unit or 1.0, block_size)
-    diagonal = inverse.diagonal()
-    saliency = np.where(weights & ~dropped, theta**2 / diagonal, np.inf)
-    chosen = np.sort(np.argsort(saliency, kind="stable")[:count])
-    t = np.zeros_like(theta)
-    t[chosen] = -theta[chosen] / diagonal[chosen]
-    if joint:
-        for block in gen_batches(len(theta), block_size):
-            Q = chosen[slice(*np.searchsorted(chosen, (block.start, block.stop)))]
-            if len(Q) > 1:
-                t[Q] = solve(inverse.entries(Q, Q), -theta[Q], assume_a="pos")
-    theta += inverse @ t
-    dropped[chosen] = True
-    theta[dropped] = 0
 
 
 def _mask(estimator: Any) -> Array:

@@ -13,7 +13,7 @@ from tasks import KINDS, assert_same_model, fit, fitted, parameters, task, weigh
 from skgnh import GaussNewtonMLPRegressor
 from skgnh.inspection import OBSPruner, prune, sparse_coefs
 from skgnh.inspection.draws import gradient_draws
-from skgnh.inspection.prune import _surgery
+from skgnh.inspection.surgery import surgery
 from skgnh.objective import Objective
 from skgnh.solvers import all_solvers
 
@@ -41,51 +41,63 @@ def blocks_of(G, damping, block_size):
     return F
 
 
-def surgery(joint, count=6, block_size=7, gone=()):
-    rng = np.random.default_rng(0)
+def operated(joint, count=6, block_size=7, gone=(), seed=0):
+    rng = np.random.default_rng(seed)
     G, theta = rng.standard_normal((9, 20)) * rng.uniform(0.1, 3, 20), rng.random(20)
     is_weight = np.arange(20) % 5 != 4
     theta[list(gone)], dropped = 0, np.zeros(20, bool)
     dropped[list(gone)] = True
     moved = theta.copy()
-    _surgery(moved, dropped, is_weight, count, G.copy(), 0.1, block_size, joint)
+    surgery(moved, dropped, is_weight, count, G.copy(), 0.1, block_size, joint)
     return theta, moved, dropped, is_weight, G
 
 
+def constrained(F, theta, Q):
+    """theta + d with the least d^T F d / 2 under d_Q = -theta_Q, and that minimum."""
+    E = np.eye(len(F))[Q]
+    system = np.block([[F, E.T], [E, np.zeros((len(Q), len(Q)))]])
+    d = np.linalg.solve(system, np.concatenate([np.zeros(len(F)), -theta[Q]]))[: len(F)]
+    return theta + d, d @ F @ d / 2
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("block_size", [7, 20, 100])
-def test_joint_step_minimises_the_quadratic_with_the_dropped_at_zero(block_size):
-    theta, moved, dropped, is_weight, G = surgery(True, 6, block_size)
-    F = blocks_of(G, 0.1, block_size)
-    saliency = theta**2 / (2 * np.linalg.inv(F).diagonal())
-    saliency[~is_weight] = np.inf
-    Q = np.sort(np.argsort(saliency)[:6])
-    np.testing.assert_array_equal(np.flatnonzero(dropped), Q)
-    # The multipliers of min d^T F d / 2 subject to d_Q = -theta_Q.
-    E = np.eye(20)[Q]
-    system = np.block([[F, E.T], [E, np.zeros((6, 6))]])
-    d = np.linalg.solve(system, np.concatenate([np.zeros(20), -theta[Q]]))[:20]
-    assert_close(moved, np.where(dropped, 0, theta + d))
+def test_each_weight_in_turn_is_the_cheapest(block_size, seed):
+    theta, moved, dropped, is_weight, G = operated(True, 12, block_size, seed=seed)
+    F, Q = blocks_of(G, 0.1, block_size), []
+    for _ in range(12):
+        rest = np.setdiff1d(np.flatnonzero(is_weight), Q)
+        Q.append(min(rest, key=lambda w: constrained(F, theta, [*Q, w])[1]))
+    np.testing.assert_array_equal(np.flatnonzero(dropped), np.sort(Q))
+    assert_close(moved, np.where(dropped, 0, constrained(F, theta, Q)[0]))
     assert (moved[dropped] == 0).all()
 
 
+@pytest.mark.parametrize("count", [0, 16])
+def test_no_weight_or_all_of_them_may_go(count):
+    theta, moved, dropped, is_weight, _ = operated(True, count)
+    np.testing.assert_array_equal(dropped, is_weight & (count > 0))
+    np.testing.assert_array_equal(moved[is_weight], 0 if count else theta[is_weight])
+
+
 def test_step_of_single_weights_is_that_of_the_paper():
-    theta, moved, dropped, _, G = surgery(False)
+    theta, moved, dropped, _, G = operated(False)
     inverse = np.linalg.inv(blocks_of(G, 0.1, 7))
     expected = theta.copy()
     for w in np.flatnonzero(dropped):
         expected -= theta[w] / inverse[w, w] * inverse[:, w]
     expected[dropped] = 0
     assert_close(moved, expected)
-    one, other = surgery(True, 1), surgery(False, 1)
+    one, other = operated(True, 1), operated(False, 1)
     assert_close(one[1], other[1])
 
 
 def test_weights_dropped_before_take_no_part():
-    theta, moved, dropped, is_weight, G = surgery(True, 3, 20, gone=(0, 6, 12))
+    theta, moved, dropped, is_weight, G = operated(True, 3, 20, gone=(0, 6, 12))
     kept = np.setdiff1d(np.arange(20), (0, 6, 12))
     alone, lost = theta[kept], np.zeros(17, bool)
     # The same without them.
-    _surgery(alone, lost, is_weight[kept], 3, G[:, kept], 0.1, 20, True)
+    surgery(alone, lost, is_weight[kept], 3, G[:, kept], 0.1, 20, True)
     assert_close(moved[kept], alone)
     np.testing.assert_array_equal(dropped[kept], lost)
     assert dropped.sum() == 6
@@ -93,7 +105,7 @@ def test_weights_dropped_before_take_no_part():
 
 def test_without_curvature_the_smallest_are_dropped():
     theta, dropped = np.array([3.0, -1, 2, 0.5]), np.zeros(4, bool)
-    _surgery(theta, dropped, np.ones(4, bool), 2, np.zeros((2, 4)), 1.0, 4, True)
+    surgery(theta, dropped, np.ones(4, bool), 2, np.zeros((2, 4)), 1.0, 4, True)
     np.testing.assert_array_equal(theta, [3, 0, 2, 0])
 
 
@@ -156,13 +168,14 @@ def test_share_of_zeros_is_the_sparsity_and_the_given_is_not_changed(kind):
     assert_same_model(pruned, prune(estimator, X, y, sparsity=0.6, **SETTINGS))
 
 
-def test_surgery_harms_less_than_the_magnitude():
+@pytest.mark.parametrize("n_steps", [1, 8])
+def test_surgery_harms_less_than_the_magnitude(n_steps):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 12)) @ rng.standard_normal((12, 12))
     y = np.tanh(X[:, :3] / 4).sum(axis=1)
     settings = {"hidden_layer_sizes": (12,), "activation": "tanh", "random_state": 0}
     model = fit(GaussNewtonMLPRegressor(max_iter=30, **settings), X, y)
-    pruned = prune(model, X, y, sparsity=0.8, **SETTINGS | {"n_steps": 8})
+    pruned = prune(model, X, y, sparsity=0.8, **SETTINGS | {"n_steps": n_steps})
     magnitudes = np.concatenate([np.abs(c).ravel() for c in model.coefs_])
     cut = np.quantile(magnitudes, 0.8)
     naive = prune(model, X, y, sparsity=0, **SETTINGS)
@@ -339,3 +352,19 @@ def test_draws_beyond_the_working_memory_are_refused():
         pytest.raises(ValueError, match="Take fewer gradients"),
     ):
         prune(estimator, X, y, n_gradients=1000)
+
+
+def test_blocks_beyond_the_working_memory_are_refused():
+    estimator, X, y = fitted("multiclass")
+    with (
+        config_context(working_memory=0.01),
+        pytest.raises(ValueError, match="Take a smaller block_size"),
+    ):
+        prune(estimator, X, y, n_gradients=1)
+
+
+@pytest.mark.parametrize("damping", [1e-17, 1e-20])
+def test_too_small_a_damping_is_refused(damping):
+    estimator, X, y = fitted("multiclass")
+    with pytest.raises(np.linalg.LinAlgError, match="raise the damping"):
+        prune(estimator, X, y, n_gradients=200, damping=damping)
