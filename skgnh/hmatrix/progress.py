@@ -1,14 +1,14 @@
 """Progress bars of long builds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-Track = Callable[[Sequence, str], Iterable[Any]]
+Track = Callable[[Any, str], Iterable[Any]]
 
 
-def silent(steps: Sequence, name: str) -> Iterable[Any]:
+def silent(steps: Any, name: str) -> Iterable[Any]:
     """Return the steps of a loop as they are."""
     return steps
 
