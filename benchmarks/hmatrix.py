@@ -50,6 +50,7 @@ FULL = {
     "pairs": 2000,
     "draws": 200,
     "points": 20_000,
+    "kernel_global_rank": 2048,
     "random_networks": 2000,
 }
 QUICK = {
@@ -64,6 +65,7 @@ QUICK = {
     "pairs": 100,
     "draws": 30,
     "points": 2000,
+    "kernel_global_rank": 512,
     "random_networks": 100,
 }
 
@@ -183,8 +185,8 @@ def parse(argv=None):
     add("--points", type=int)
     add("--dimension", type=int, default=3)
     add("--bandwidth", type=float, default=0.5)
-    add("--kernel-rank", type=int, default=128)
-    add("--kernel-global-rank", type=int, default=512)
+    add("--kernel-rank", type=int, default=64)
+    add("--kernel-global-rank", type=int)
     add("--tols", type=_floats, default=(1e-2, 1e-3))
     add("--kernel-dampings", type=_floats, default=(10, 1, 0.1))
     add("--kernel-orders", type=_names, default=("natural", "angle", "kernel"))

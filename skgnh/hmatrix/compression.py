@@ -12,6 +12,7 @@ from skgnh.hmatrix.from_entries import FromEntries, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import HierarchicalMatrix, Level, principal
 from skgnh.hmatrix.low_rank import nystrom
+from skgnh.hmatrix.progress import Track, tracker
 from skgnh.hmatrix.skeleton import select
 from skgnh.hmatrix.source import cheaper
 from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
@@ -69,7 +70,8 @@ def compress(
     random_state : int, default=0
         Seed.
     verbose : bool, default=False
-        Whether to print a line for each level that is done.
+        Whether to print a line for each level that is done and, where rich is
+        installed, to show a progress bar of the loop that the build is in.
 
     Returns
     -------
@@ -108,7 +110,8 @@ def compress(
     diagonal = H.diagonal() if hasattr(H, "diagonal") else np.zeros(P)
     if not np.isfinite(diagonal).all() or (diagonal < 0).any():
         raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
-    low = nystrom(H, min(global_rank, P), rng)
+    track = tracker(verbose)
+    low = nystrom(H, min(global_rank, P), rng, track=track)
     if leaf_size >= P:
         index, every = np.arange(P)[None], hasattr(H, "entries")
         top = H.entries(*[index[0]] * 2) if every else H @ np.eye(P, dtype=H.dtype)
@@ -128,16 +131,16 @@ def compress(
     if source == "auto":
         source = cheaper(H, index, rank, n_samples, n_columns)
     if source == "products":
-        parts = FromProducts(H, low, index, rank, n_columns, rng)
+        parts = FromProducts(H, low, index, rank, n_columns, rng, track)
     else:
-        parts = FromEntries(H, low, index, n_samples, rng, diagonal)
+        parts = FromEntries(H, low, index, n_samples, rng, diagonal, track)
     D, levels = parts.blocks(), []
     if not hasattr(H, "diagonal"):
         diagonal[index[index >= 0]] = np.einsum("kii->ki", D)[index >= 0]
     jitter = np.where(index >= 0, _rounding(diagonal, low)[index], 0)
     np.einsum("kii->ki", D)[...] += jitter
     while len(D) > 1 and rank > 0:
-        skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol)
+        skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol, track)
         if verbose:
             total, r = int(np.log2(n_leaves)), skeleton.shape[1]
             print(
@@ -215,7 +218,7 @@ def _rounding(diagonal: Array, low: Array) -> Array:
     return (100 * eps * (own + np.sqrt(own) * norm**0.5)).astype(low.dtype)
 
 
-def _skeletons(D: Array, far: Any, rank: int, tol: float) -> Array:
+def _skeletons(D: Array, far: Any, rank: int, tol: float, track: Track) -> Array:
     """Return the skeletons of a level, as many in each node.
 
     Nodes are taken in batches, which bounds the memory and stays in cache; those that
@@ -227,7 +230,7 @@ def _skeletons(D: Array, far: Any, rank: int, tol: float) -> Array:
         return select(D[batch], far(batch), rank, tol, least)
 
     parts, width = [], 1
-    for batch in batches:
+    for batch in track(batches, "skeletons"):
         parts.append(chosen(batch, width))
         width = parts[-1].shape[1]
     return np.concatenate(

@@ -37,40 +37,51 @@ class HierarchicalFactor:
             )
         self._matrix = matrix
         self._levels, self._logdet = [], 0.0
-        D = _shift(matrix.levels[0].D if matrix.levels else matrix.top, damping)
-        pull = None
-        levels = matrix.levels
-        for depth, level in enumerate(levels):
-            U = level.U if pull is None else pull @ level.U
-            inverse = self._inverse(D, _TRIES if depth else 12, depth == 0)
+        leaves, *others = [*(level.D for level in matrix.levels), matrix.top]
+        inverse, R = self._inverse(_shift(leaves, damping), leaves=True), None
+        for level, above in zip(matrix.levels, others, strict=True):
+            U = level.U
+            if R is not None:
+                U = (R @ U.reshape(len(R), R.shape[1], -1)).reshape(U.shape)
             Z, R = np.linalg.qr(inverse @ U)
             self._levels.append((inverse, Z))
-            above = levels[depth + 1].D if depth + 1 < len(levels) else matrix.top
-            r = R.shape[1]
-            pull = np.zeros_like(above)
-            pull[:, :r, :r], pull[:, r:, r:] = R[::2], R[1::2]
-            D = pull @ above @ np.swapaxes(pull, 1, 2)
-            # On the diagonal R D' R^T is taken away and the identity added.
-            D[:, :r, :r] = D[:, r:, r:] = np.eye(r)
-        self._top = self._inverse(D, _TRIES if levels else 12, not levels)
+            inverse = self._coupled(R, above)
+        self._top = inverse
         self._low = None
         if matrix.low.shape[1]:
             Y = self._solve(matrix.low)
             core = np.eye(Y.shape[1], dtype=Y.dtype) + matrix.low.T @ Y
             self._low = (Y, self._inverse(core[None])[0])
 
-    def _inverse(self, D: Array, tries: int = 12, leaves: bool = False) -> Array:
+    def _inverse(self, D: Array, leaves: bool = False, **shifts: Any) -> Array:
         """Return the inverses of the Cholesky factors; note the determinant.
 
         The factors themselves are of no further use. Of the indices that only fill
         leaves up, the determinant knows nothing.
         """
-        L = batched_cholesky(D, tries)
+        L = batched_cholesky(D, **shifts)
         diagonal = np.einsum("kii->ki", L)
         if leaves:
             diagonal = diagonal[self._matrix.index >= 0]
         self._logdet += 2 * float(np.log(diagonal).sum())
         return _invert(L)
+
+    def _coupled(self, R: Array, above: Array) -> Array:
+        """Return the inverses for the diagonal blocks of N, which couple two nodes.
+
+        Of ``I + R (C - D') R^T`` only the coupling B is not the identity, and the
+        Cholesky factor is ``[[I, 0], [B^T, M]]`` with ``M M^T = I - B^T B``.
+        """
+        r = R.shape[1]
+        Bt = R[1::2] @ above[:, r:, :r] @ np.swapaxes(R[::2], 1, 2)
+        one = np.eye(r, dtype=R.dtype)
+        out = np.zeros_like(above)
+        out[:, :r, :r] = one
+        # What cancels here leaves rounding of the identity's size.
+        rest = one - Bt @ np.swapaxes(Bt, 1, 2)
+        out[:, r:, r:] = self._inverse(rest, scale=r, tries=_TRIES)
+        out[:, r:, :r] = -out[:, r:, r:] @ Bt
+        return out
 
     @property
     def nbytes(self) -> int:
@@ -118,17 +129,20 @@ class HierarchicalFactor:
         return self._logdet
 
 
-def batched_cholesky(D: Array, tries: int = 12) -> Array:
-    """Return the Cholesky factors of a stack, shifting where rounding spoils one."""
+def batched_cholesky(D: Array, scale: float = 0.0, tries: int = 12) -> Array:
+    """Return the Cholesky factors of a stack, shifting where rounding spoils one.
+
+    Rounding is relative to a block's trace, or to `scale` where that is more.
+    """
     try:
         return np.linalg.cholesky(D)
     except np.linalg.LinAlgError:
-        return np.stack([_safe_cholesky(block, tries) for block in D])
+        return np.stack([_safe_cholesky(block, scale, tries) for block in D])
 
 
-def _safe_cholesky(block: Array, tries: int) -> Array:
-    eps = np.finfo(block.dtype).eps
-    shift = eps * max(float(np.trace(block)), float(np.finfo(block.dtype).tiny))
+def _safe_cholesky(block: Array, scale: float, tries: int) -> Array:
+    finfo = np.finfo(block.dtype)
+    shift = finfo.eps * max(float(np.trace(block)), scale, float(finfo.tiny))
     for _ in range(tries):
         try:
             return np.linalg.cholesky(block)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skgnh.hmatrix.progress import Track, silent
 from skgnh.memory import rows_per_chunk
 
 Array = Any
@@ -30,6 +31,8 @@ class FromEntries:
         Draws them.
     diagonal : ndarray of shape (P,)
         That of H.
+    track : callable
+        Shows how far the loops are, see :func:`skgnh.hmatrix.progress.tracker`.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class FromEntries:
         n_samples: int,
         rng: Any,
         diagonal: Array,
+        track: Track = silent,
     ):
+        self._track = track
         self._H, self._low, self._here, self._diagonal = H, low, index, diagonal
         P = H.shape[0]
         self._sampled = np.sort(rng.choice(P, min(n_samples, P), replace=False))
@@ -58,7 +63,7 @@ class FromEntries:
             return np.where(index >= 0, own[index], 1)[:, None]
         out = np.empty((*index.shape, index.shape[1]), self._H.dtype)
         out[:] = np.eye(index.shape[1])
-        for node, whole in zip(index, out, strict=True):
+        for node, whole in zip(self._track(index, "leaves"), out, strict=True):
             inside = node[node >= 0]
             block = self._H.entries(inside, inside)
             block = symmetric(block) - low[inside] @ low[inside].T
@@ -81,7 +86,7 @@ class FromEntries:
         here = np.take_along_axis(self._here, skeleton, axis=1).reshape(-1, 2 * r)
         self._here, self._home = here, self._home // 2
         out = np.zeros((len(here), r, r), inner.dtype)
-        for block, node in zip(out, here, strict=True):
+        for block, node in zip(out, self._track(here, "couplings"), strict=True):
             left, right = node[:r], node[r:]
             rows, columns = np.flatnonzero(left >= 0), np.flatnonzero(right >= 0)
             found = self._H.entries(left[rows], right[columns])
@@ -95,13 +100,14 @@ class FromEntries:
         P = H.shape[0]
         panel = np.empty((P, len(sampled)), H.dtype)
         batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
-        for part in gen_batches(len(sampled), batch):
+        parts = list(gen_batches(len(sampled), batch))
+        for part in self._track(parts, "sampled columns"):
             columns = sampled[part]
             unit = np.zeros((P, len(columns)), H.dtype)
             unit[columns, np.arange(len(columns))] = 1
             panel[:, part] = H @ unit
         check_symmetric(panel[sampled])
-        for part in gen_batches(len(sampled), batch):
+        for part in parts:
             panel[:, part] -= self._low @ self._low[sampled[part]].T
         if not np.isfinite(panel).all():
             raise np.linalg.LinAlgError("H must be finite.")

@@ -8,6 +8,7 @@ from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.factor import batched_cholesky
+from skgnh.hmatrix.progress import Track, silent
 from skgnh.memory import rows_per_chunk
 
 Array = Any
@@ -37,7 +38,9 @@ def n_products(leaf_size: int, rank: int, n_samples: int | None) -> int:
     return max(least, 2 * least if n_samples is None else n_samples)
 
 
-def nested_bases(omega: Array, Y: Array, rank: int) -> tuple[list[Basis], Array]:
+def nested_bases(
+    omega: Array, Y: Array, rank: int, track: Track = silent
+) -> tuple[list[Basis], Array]:
     r"""Return the bases of all levels and the topmost block.
 
     Random columns are combined so that they vanish on a node, :math:`\Omega_\tau N = 0`
@@ -57,6 +60,8 @@ def nested_bases(omega: Array, Y: Array, rank: int) -> tuple[list[Basis], Array]
         Gaussian columns and their products by leaf, K a power of two.
     rank : int
         Most columns of a basis; ``s >= max(m, 2 rank) + rank``.
+    track : callable
+        Shows how far a level is, see :func:`skgnh.hmatrix.progress.tracker`.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def nested_bases(omega: Array, Y: Array, rank: int) -> tuple[list[Basis], Array]
             np.empty((K, m, m), Y.dtype),
         )
         inner = np.empty((2, K, r, s), Y.dtype)
-        for part in gen_batches(K, rows_per_chunk(s * s * Y.itemsize)):
+        parts = list(gen_batches(K, rows_per_chunk(s * s * Y.itemsize)))
+        for part in track(parts, "bases"):
             M, null = _divide(Y[part], omega[part])
             far = Y[part] @ null
             U = np.linalg.svd(far, full_matrices=False)[0][:, :, :r]
@@ -145,9 +151,20 @@ class FromProducts:
         Columns to draw, see :func:`n_products`.
     rng : Generator
         Draws them.
+    track : callable
+        Shows how far the bases are, see :func:`skgnh.hmatrix.progress.tracker`.
     """
 
-    def __init__(self, H: Any, low: Array, index: Array, rank: int, s: int, rng: Any):
+    def __init__(
+        self,
+        H: Any,
+        low: Array,
+        index: Array,
+        rank: int,
+        s: int,
+        rng: Any,
+        track: Track = silent,
+    ):
         inside = index >= 0
         # An index that fills a leaf up has products zero, as if alone in H.
         omega = rng.standard_normal((*index.shape, s)).astype(H.dtype)
@@ -159,7 +176,7 @@ class FromProducts:
         Y = np.zeros_like(omega)
         Y[inside] = X[index[inside]]
         self._inside = inside
-        self._levels, top = nested_bases(omega, Y, rank)
+        self._levels, top = nested_bases(omega, Y, rank, track)
         self._blocks = diagonal_blocks(self._levels, top)
         self._depth, self._rows = 0, None
 

@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.hmatrix.progress import Track, silent
+
 Array = Any
 
 
-def nystrom(H: Any, rank: int, rng: Any, power: int = 2) -> Array:
+def nystrom(
+    H: Any, rank: int, rng: Any, power: int = 2, track: Track = silent
+) -> Array:
     """Return G of shape (P, k), k <= rank, with ``H - G G^T`` positive semidefinite.
 
     ``G G^T = H Q (Q^T H Q)^-1 Q^T H`` for an orthonormal Q near the leading
@@ -24,6 +28,8 @@ def nystrom(H: Any, rank: int, rng: Any, power: int = 2) -> Array:
         Source of the start.
     power : int, default=2
         Passes of the start through H.
+    track : callable
+        Shows how many are done, see :func:`skgnh.hmatrix.progress.tracker`.
 
     Returns
     -------
@@ -34,10 +40,10 @@ def nystrom(H: Any, rank: int, rng: Any, power: int = 2) -> Array:
     P = H.shape[0]
     if rank == 0:
         return np.zeros((P, 0), H.dtype)
-    Q = np.linalg.qr(rng.standard_normal((P, rank)).astype(H.dtype))[0]
-    for _ in range(power):
-        Q = np.linalg.qr(H @ Q)[0]
-    Y = H @ Q
+    Y = rng.standard_normal((P, rank)).astype(H.dtype)
+    for _ in track(range(power + 1), "global part"):
+        Q = np.linalg.qr(Y)[0]
+        Y = H @ Q
     core = Q.T @ Y
     if not np.isfinite(core).all():
         raise np.linalg.LinAlgError("H must be finite.")

@@ -607,13 +607,3 @@ def test_rank_beyond_the_size_gives_the_dense_answer(P, global_rank):
     x = A.factor(0.1).solve(np.ones(P))
     expected = np.linalg.solve(array + 0.1 * np.eye(P), np.ones(P))
     assert_close(x, expected, rtol=1e-9)
-
-
-def test_verbose_build_prints_a_line_for_each_level(capsys):
-    H = DenseMatrix(kernel("exponential", points(200, 1)))
-    A = compress(H, rank=4, leaf_size=10, verbose=True)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(A.levels) == 5
-    assert lines[0].endswith("level 1 of 5: 32 nodes of 7 indices, rank 4")
-    compress(H, rank=4, leaf_size=10)
-    assert not capsys.readouterr().out
