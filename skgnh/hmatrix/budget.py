@@ -2,15 +2,17 @@
 
 import numpy as np
 
+# Indices of a head, whose factorisation takes the third power of them.
+_LARGEST_HEAD = 4096
 
-def plan(n: int, storage: float, share: float) -> dict[str, int]:
-    r"""Return ranks and leaf size that take `storage` numbers an index.
 
-    A global part of rank g, leaves of m indices and skeletons of rank r take
-    about :math:`g + m/2 + r + 4 r^2 / m` numbers an index, of symmetric blocks one
-    triangle.
-    For what the global part leaves, the largest rank is taken that leaves of at least
-    twice as many indices allow.
+def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, int]:
+    r"""Return ranks and sizes that take `storage` numbers an index.
+
+    A global part of rank g, a head of h indices, leaves of m and skeletons of rank r
+    take about :math:`g + h^2 / (2 n) + m/2 + r + 4 r^2 / m` numbers an index, of
+    symmetric blocks one triangle. Beside a head, leaves have no skeletons. Without one
+    the largest rank is taken that leaves of at least twice as many indices allow.
 
     Parameters
     ----------
@@ -20,26 +22,33 @@ def plan(n: int, storage: float, share: float) -> dict[str, int]:
         Numbers for each of them.
     share : float
         Of the storage, for the global part; 1 leaves the remainder its diagonal.
+    head : float, default=0.0
+        Least share, of what the global part leaves of the storage, for the head, as
+        far as 4,096 indices take it; 1 leaves the others their diagonal.
 
     Returns
     -------
     dict
-        ``rank``, ``leaf_size`` and ``global_rank`` for :func:`skgnh.hmatrix.compress`;
-        one leaf, exact, where that is no more than `storage`.
+        ``rank``, ``leaf_size``, ``global_rank`` and ``head_size`` for
+        :func:`skgnh.hmatrix.compress`; one leaf, exact, where that is no more than
+        `storage`.
 
     Raises
     ------
     ValueError
-        If share is not in [0, 1], or the storage is too small.
+        If share or head is not in [0, 1], or the storage is too small.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share}.")
+    for name, value in (("share", share), ("head", head)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {value}.")
     if n + 1 <= 2 * storage:
-        return {"rank": 1, "leaf_size": n, "global_rank": 0}
+        return _sizes(leaf_size=n, rank=1)
     global_rank = round(share * storage)
     if share == 1 and storage >= 1:
-        return {"rank": 0, "leaf_size": 1, "global_rank": int(storage - 1)}
+        return _sizes(int(storage - 1))
     rest, best = storage - global_rank, (0, 1)
+    if head and rest >= 1:
+        return _sizes(global_rank, *_head_and_leaves(n, rest, head))
     for depth in range(1, int(np.log2(n))):
         m = n / 2**depth
         room = 16 * (rest / m - 0.5) + 1
@@ -51,4 +60,31 @@ def plan(n: int, storage: float, share: float) -> dict[str, int]:
             f"storage={storage:.1f} numbers a parameter, {rest:.1f} of them beside the "
             "global part, are too few for a hierarchical matrix; give more."
         )
-    return {"rank": best[0], "leaf_size": best[1], "global_rank": global_rank}
+    return _sizes(global_rank, leaf_size=best[1], rank=best[0])
+
+
+def _head_and_leaves(n: int, storage: float, head: float) -> tuple[int, int]:
+    """Return the sizes of head and leaves: the largest leaves that leave it its share.
+
+    Leaves are halves of halves of the others; what they do not take is the head's.
+    """
+    sizes = np.arange(min(n, _LARGEST_HEAD) + 1)
+    triangles = sizes * (sizes + 1) / 2
+    for depth in range(int(np.ceil(np.log2(n))) + 1):
+        leaf = np.ceil((n - sizes) / 2**depth)
+        fits = triangles + 2**depth * leaf * (leaf + 1) / 2 <= storage * n
+        k = np.flatnonzero(fits)[-1] if fits.any() else 0
+        if k == len(sizes) - 1 or triangles[k] >= head * (storage - 1) * n:
+            break
+    return int(k), max(1, int(leaf[k]))
+
+
+def _sizes(
+    global_rank: int = 0, head_size: int = 0, leaf_size: int = 1, rank: int = 0
+) -> dict[str, int]:
+    return {
+        "global_rank": global_rank,
+        "head_size": head_size,
+        "leaf_size": leaf_size,
+        "rank": rank,
+    }

@@ -4,19 +4,16 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
 
-from skgnh.hmatrix.factor import batched_cholesky
 from skgnh.hmatrix.from_entries import FromEntries, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
-from skgnh.hmatrix.hierarchical import HierarchicalMatrix, Level, principal
+from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
+from skgnh.hmatrix.levels import nested_levels
 from skgnh.hmatrix.low_rank import nystrom
-from skgnh.hmatrix.progress import Track, tracker
-from skgnh.hmatrix.skeleton import select
+from skgnh.hmatrix.progress import tracker
 from skgnh.hmatrix.source import cheaper
+from skgnh.hmatrix.submatrix import PrincipalSubmatrix
 from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
-from skgnh.memory import rows_per_chunk
 
 Array = Any
 
@@ -31,6 +28,7 @@ def compress(
     leaf_size: int | None = None,
     tol: float = 0.0,
     global_rank: int = 0,
+    head_size: int = 0,
     n_samples: int | None = None,
     order: str = "natural",
     source: str | None = None,
@@ -55,6 +53,10 @@ def compress(
     global_rank : int, default=0
         Rank of the global part, a randomised Nyström approximation that is taken out
         first.
+    head_size : int, default=0
+        Indices, those of the largest diagonal in what the global part leaves, that are
+        kept out of the tree, in one exact block of their own. What couples them to the
+        others is then up to the global part.
     n_samples : int, optional
         Columns sampled as everyone's far field, by default twice the leaf size; from
         products alone, columns multiplied, by default twice the least number, which is
@@ -78,14 +80,14 @@ def compress(
     HierarchicalMatrix
         The approximation; exact where P is at most a leaf. The build takes `n_samples`
         (and three times `global_rank`) products, and ``P (m + 4 r)`` entries where
-        they are the source.
+        they are the source, with those of the head besides.
 
     Raises
     ------
     ValueError
-        If the operator lacks what `source` or `order` needs, a parameter is off, or H
-        is not symmetric where it is looked at; its subclass LinAlgError if H is not
-        finite or its diagonal negative.
+        If the operator lacks what `source`, `order` or a head needs, a parameter is
+        off, or H is not symmetric where it is looked at; its subclass LinAlgError if H
+        is not finite or its diagonal negative.
 
     Examples
     --------
@@ -102,8 +104,8 @@ def compress(
     >>> bool(np.linalg.norm(A @ x + 1e-3 * x - v) < 1e-8)
     True
     """
-    _check_parameters(rank, leaf_size, tol, global_rank, n_samples)
-    source = _check(H, order, source)
+    _check_parameters(rank, leaf_size, tol, global_rank, head_size, n_samples)
+    source = _check(H, order, source, head_size)
     leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
     P = H.shape[0]
     rng = np.random.default_rng(random_state)
@@ -112,45 +114,52 @@ def compress(
         raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
     track = tracker(verbose)
     low = nystrom(H, min(global_rank, P), rng, track=track)
-    if leaf_size >= P:
-        index, every = np.arange(P)[None], hasattr(H, "entries")
-        top = H.entries(*[index[0]] * 2) if every else H @ np.eye(P, dtype=H.dtype)
+    every = np.arange(P)
+    if max(leaf_size, head_size) >= P:
+        known = hasattr(H, "entries")
+        top = H.entries(every, every) if known else H @ np.eye(P, dtype=H.dtype)
         top = symmetric(top) - low @ low.T
-        return HierarchicalMatrix(index, [], top[None], low)
+        return HierarchicalMatrix(every[None], [], top[None], low)
 
-    n_leaves = 2 ** int(np.ceil(np.log2(P / leaf_size)))
+    left = diagonal - np.einsum("ij,ij->i", low, low)
+    first = np.sort(diagonal_order(left)[:head_size])
+    others = np.delete(every, first)
+    rest = PrincipalSubmatrix(H, others) if head_size else H
+    index = _leaves(rest, diagonal[others], leaf_size, order, rng)
+    n_columns = n_products(index.shape[1], rank, n_samples)
+    n_samples = n_samples or 2 * leaf_size
+    if source == "auto":
+        source = cheaper(rest, index, rank, n_samples, n_columns)
+    if source == "products":
+        parts = FromProducts(rest, low[others], index, rank, n_columns, rng, track)
+    else:
+        of_entries = (n_samples, rng, diagonal[others], track)
+        parts = FromEntries(rest, low[others], index, *of_entries)
+    D, inside = parts.blocks(), index >= 0
+    own = np.einsum("kii->ki", D)
+    if not hasattr(H, "diagonal"):
+        diagonal[index[inside]] = own[inside]
+    jitter = _rounding(diagonal, low)
+    own += np.where(inside, jitter[others][index], 0)
+    levels, top = nested_levels(parts, D, rank, tol, track, verbose)
+    index = np.where(inside, others[index], -1)
+    if not head_size:
+        return HierarchicalMatrix(index, levels, top, low)
+    block = symmetric(H.entries(first, first)) - low[first] @ low[first].T
+    np.einsum("ii->i", block)[...] += jitter[first]
+    return HierarchicalMatrix(index, levels, top, low, Head(first, block))
+
+
+def _leaves(H: Any, diagonal: Array, leaf_size: int, order: str, rng: Any) -> Array:
+    """Return the leaves of the tree as rows, the shorter filled up with -1."""
+    n_leaves = 2 ** max(0, int(np.ceil(np.log2(len(diagonal) / leaf_size))))
     if order == "natural":
-        sequence = natural_order(P)
+        sequence = natural_order(len(diagonal))
     elif order == "diagonal":
         sequence = diagonal_order(diagonal)
     else:
         sequence = distance_order(H, n_leaves, order, rng)
-    index = leaves(sequence, n_leaves)
-    n_columns = n_products(index.shape[1], rank, n_samples)
-    n_samples = n_samples or 2 * leaf_size
-    if source == "auto":
-        source = cheaper(H, index, rank, n_samples, n_columns)
-    if source == "products":
-        parts = FromProducts(H, low, index, rank, n_columns, rng, track)
-    else:
-        parts = FromEntries(H, low, index, n_samples, rng, diagonal, track)
-    D, levels = parts.blocks(), []
-    if not hasattr(H, "diagonal"):
-        diagonal[index[index >= 0]] = np.einsum("kii->ki", D)[index >= 0]
-    jitter = np.where(index >= 0, _rounding(diagonal, low)[index], 0)
-    np.einsum("kii->ki", D)[...] += jitter
-    while len(D) > 1 and rank > 0:
-        skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol, track)
-        if verbose:
-            total, r = int(np.log2(n_leaves)), skeleton.shape[1]
-            print(
-                f"[compress] level {len(levels) + 1} of {total}: {len(D)} nodes of "
-                f"{D.shape[1]} indices, rank {r}"
-            )
-        levels.append(Level(D, _interpolation(D, skeleton), skeleton))
-        inner = levels[-1].D_skeleton
-        D = _paired(inner, parts.couple(skeleton, inner))
-    return HierarchicalMatrix(index, levels, D, low)
+    return leaves(sequence, n_leaves)
 
 
 def _check_parameters(
@@ -158,12 +167,14 @@ def _check_parameters(
     leaf_size: int | None,
     tol: float,
     global_rank: int,
+    head_size: int,
     n_samples: int | None,
 ) -> None:
     sizes = {
         "rank": rank,
         "leaf_size": leaf_size,
         "global_rank": global_rank,
+        "head_size": head_size,
         "n_samples": n_samples,
     }
     for name, size in sizes.items():
@@ -176,25 +187,27 @@ def _check_parameters(
             "0 <= rank <= leaf_size and 1 <= leaf_size are needed, got "
             f"{rank} and {leaf_size}."
         )
-    if global_rank < 0 or (n_samples is not None and n_samples < 1):
-        raise ValueError(
-            f"global_rank >= 0 and n_samples >= 1 are needed, got {global_rank} and "
-            f"{n_samples}."
-        )
+    for name, size, least in (
+        ("global_rank", global_rank, 0),
+        ("head_size", head_size, 0),
+        ("n_samples", n_samples, 1),
+    ):
+        if size is not None and size < least:
+            raise ValueError(f"{name} >= {least} is needed, got {size}.")
     if not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
 
 
-def _check(H: Any, order: str, source: str | None) -> str:
+def _check(H: Any, order: str, source: str | None, head_size: int) -> str:
     """Return the source that H can be built from; refuse what is off."""
     missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
     if source not in (None, *_SOURCES):
         raise ValueError(f"Unknown source {source!r}; choose among {_SOURCES}.")
-    if missing and (source == "entries" or order in _ORDERS[1:]):
+    if missing and (source == "entries" or order in _ORDERS[1:] or head_size):
         raise ValueError(
             f"{type(H).__name__} has no {' and no '.join(missing)}: "
-            f"source='entries' and the orders {_ORDERS[1:]} need both. Wrap an array "
-            "in skgnh.operators.DenseMatrix."
+            f"source='entries', the orders {_ORDERS[1:]} and a head need both. Wrap an "
+            "array in skgnh.operators.DenseMatrix."
         )
     if H.shape[0] != H.shape[1] or not H.shape[0]:
         raise ValueError(f"H must be square, got shape {H.shape}.")
@@ -216,46 +229,3 @@ def _rounding(diagonal: Array, low: Array) -> Array:
     own = np.maximum(diagonal, eps * float(diagonal.mean() or 1.0))
     norm = float(np.max(np.sum(low**2, axis=0), initial=0))
     return (100 * eps * (own + np.sqrt(own) * norm**0.5)).astype(low.dtype)
-
-
-def _skeletons(D: Array, far: Any, rank: int, tol: float, track: Track) -> Array:
-    """Return the skeletons of a level, as many in each node.
-
-    Nodes are taken in batches, which bounds the memory and stays in cache; those that
-    ended with fewer indices than a later batch needs are taken again.
-    """
-    batches = list(gen_batches(len(D), rows_per_chunk(D[0].nbytes)))
-
-    def chosen(batch, least):
-        return select(D[batch], far(batch), rank, tol, least)
-
-    parts, width = [], 1
-    for batch in track(batches, "skeletons"):
-        parts.append(chosen(batch, width))
-        width = parts[-1].shape[1]
-    return np.concatenate(
-        [
-            part if part.shape[1] == width else chosen(batch, width)
-            for part, batch in zip(parts, batches, strict=True)
-        ]
-    )
-
-
-def _interpolation(D: Array, skeleton: Array) -> Array:
-    """Return ``D_{:S} D_SS^-1``, exactly the identity on S."""
-    L = batched_cholesky(principal(D, skeleton))
-    out = np.empty((*D.shape[:2], skeleton.shape[1]), D.dtype)
-    for k, (factor, positions) in enumerate(zip(L, skeleton, strict=True)):
-        half = solve_triangular(factor, D[k][positions], lower=True)
-        out[k] = solve_triangular(factor, half, lower=True, trans="T").T
-        out[k, positions] = np.eye(len(positions))
-    return out
-
-
-def _paired(inner: Array, between: Array) -> Array:
-    """Return the blocks of pairs: the children's own, and what couples them."""
-    r = inner.shape[1]
-    out = np.empty((len(between), 2 * r, 2 * r), inner.dtype)
-    out[:, :r, :r], out[:, r:, r:] = inner[::2], inner[1::2]
-    out[:, :r, r:], out[:, r:, :r] = between, np.swapaxes(between, 1, 2)
-    return out

@@ -1,5 +1,6 @@
 """What a hierarchical matrix is built of, taken from entries and sampled columns."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,6 @@ class FromEntries:
         leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
         # The node of this level that each sampled column lies in.
         self._home = leaf_of[self._sampled]
-        self._panel = self._far_panel()
 
     def blocks(self) -> Array:
         """Return the leaves' blocks; indices that fill them up are uncoupled."""
@@ -94,8 +94,9 @@ class FromEntries:
             block[np.ix_(rows, columns)] = found
         return out
 
-    def _far_panel(self) -> Array:
-        """Return scaled random columns of the remainder."""
+    @cached_property
+    def _panel(self) -> Array:
+        """Scaled random columns of the remainder, asked for where ranks are."""
         H, sampled = self._H, self._sampled
         P = H.shape[0]
         panel = np.empty((P, len(sampled)), H.dtype)

@@ -29,10 +29,22 @@ class Level:
         return principal(self.D, self.skeleton)
 
 
+@dataclass(frozen=True)
+class Head:
+    """Indices that are in no leaf."""
+
+    index: Array
+    """Which, of shape (h,)."""
+    D: Array
+    """Their block, of shape (h, h)."""
+
+
 class HierarchicalMatrix(LinearOperator):
     r"""A symmetric matrix with nested low-rank far field, plus a global low-rank part.
 
-    On each level the matrix of the level's indices is
+    What the global part leaves consists of a block of its own for some indices, the
+    head, and of a tree for all others, with nothing between both. On each level of the
+    tree the matrix of the level's indices is
 
     .. math:: \tilde C = D + U (\tilde C' - D') U^T
 
@@ -45,12 +57,13 @@ class HierarchicalMatrix(LinearOperator):
     :math:`\tilde C = (D - U D' U^T) + U \tilde C' U^T`; the bracket is the Schur
     complement :math:`D - D_{:S} D_{SS}^{-1} D_{S:} \succeq 0` of each node, and
     :math:`\tilde C' \succeq 0` by induction from the topmost block, a principal
-    submatrix of H (of what the global part leaves of it, a Schur complement too). So
-    ``H + damping I`` is positive definite for every positive damping.
+    submatrix of H (of what the global part leaves of it, a Schur complement too), as
+    the head's block is. So ``H + damping I`` is positive definite for every positive
+    damping.
 
-    Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices and rank r,
-    products cost O(P (m + r)), a factorisation O(P (m^2 + r^2)), and memory is
-    P (m + r) numbers.
+    Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices, rank r and a head
+    of h, products cost O(P (m + r) + h^2), a factorisation
+    O(P (m^2 + r^2) + h^3), and memory is P (m + r) + h^2 / 2 numbers.
 
     References
     ----------
@@ -61,24 +74,36 @@ class HierarchicalMatrix(LinearOperator):
            2021.
     """
 
-    def __init__(self, index: Array, levels: list[Level], top: Array, low: Array):
+    def __init__(
+        self,
+        index: Array,
+        levels: list[Level],
+        top: Array,
+        low: Array,
+        head: Head | None = None,
+    ):
         self.index, self.levels, self.top, self.low = index, levels, top, low
+        if head is None:
+            head = Head(np.empty(0, int), np.empty((0, 0), top.dtype))
+        self.head = head
         super().__init__(top.dtype, (low.shape[0], low.shape[0]))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; of symmetric blocks, one triangle."""
         symmetric = [self.top, *(level.D for level in self.levels)]
+        symmetric.append(self.head.D[None])
         triangles = sum(D.size + D.shape[0] * D.shape[1] for D in symmetric) // 2
         others = self.low.size + sum(level.U.size for level in self.levels)
         return (triangles + others) * self.dtype.itemsize
 
     @cached_property
     def _places(self) -> Array:
-        """Where each index lies in the flattened leaves."""
-        (where,) = np.nonzero(self.index.ravel() >= 0)
+        """Where each index lies in the flattened leaves, followed by the head."""
+        sequence = np.concatenate((self.index.ravel(), self.head.index))
+        (where,) = np.nonzero(sequence >= 0)
         out = np.empty_like(where)
-        out[self.index.ravel()[where]] = where
+        out[sequence[where]] = where
         return out
 
     def gather(self, X: Array) -> Array:
@@ -87,9 +112,11 @@ class HierarchicalMatrix(LinearOperator):
         out[self.index < 0] = 0
         return out
 
-    def scatter(self, leaves: Array) -> Array:
-        """Return the rows of leaves in the order of the indices."""
+    def scatter(self, leaves: Array, head: Array) -> Array:
+        """Return the rows of leaves and head in the order of the indices."""
         rows = leaves.reshape(self.index.size, leaves.shape[2])
+        if len(head):
+            rows = np.concatenate((rows, head))
         return rows[self._places]
 
     def _matmat(self, X: Array) -> Array:
@@ -103,7 +130,8 @@ class HierarchicalMatrix(LinearOperator):
             below = np.swapaxes(level.U, 1, 2) @ x
             y = y.reshape(below.shape) - level.D_skeleton @ below
             y = level.D @ x + level.U @ y
-        return self.scatter(y) + self.low @ (self.low.T @ X)
+        head = self.head.D @ X[self.head.index]
+        return self.scatter(y, head) + self.low @ (self.low.T @ X)
 
     def _adjoint(self) -> "HierarchicalMatrix":
         return self

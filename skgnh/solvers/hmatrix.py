@@ -32,6 +32,8 @@ class Choice(NamedTuple):
     """Tail of the Kronecker basis, None for the parameters' own."""
     share: float
     """Share of the global part."""
+    head: float = 0.0
+    """Of what the global part leaves, the share of the head."""
     shift: float = 0.0
     """Multiple of the error's norm that is added to the damping."""
 
@@ -63,9 +65,8 @@ class HMatrix(Preconditioned):
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
-    order : {'natural', 'diagonal', 'angle', 'kernel'} or None, default=None
-        Order of the indices in the tree: None is 'natural' in the parameters' own basis
-        and 'diagonal' in the other.
+    order : {'natural', 'diagonal', 'angle', 'kernel'}, default='natural'
+        Order of the indices in the tree.
     patience : float, default=1.5
         When to build anew; 0 builds at every point.
     random_state : int, default=0
@@ -90,7 +91,7 @@ class HMatrix(Preconditioned):
         storage: int = 128,
         share: float | None = None,
         basis: str | None = None,
-        order: str | None = None,
+        order: str = "natural",
         patience: float = 1.5,
         random_state: int = 0,
         max_iter: int = 50,
@@ -138,8 +139,8 @@ class HMatrix(Preconditioned):
                 size, tail = bases[_TAIL].size, _TAIL
             if self.basis == "kronecker" or 2 * size <= room:
                 if self.share is None:
-                    return [Choice(tail, 0.25), Choice(_TAIL, 1.0)]
-                return [Choice(tail, self.share)]
+                    return [Choice(tail, 0.5, 0.5), Choice(_TAIL, 0.75, 1.0)]
+                return [Choice(tail, self.share, 0.5)]
         elif self.basis == "kronecker":
             raise ValueError(
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
@@ -153,15 +154,14 @@ class HMatrix(Preconditioned):
     ) -> "Approximation":
         """Return the approximation of a choice."""
         bases = Bases(H) if bases is None else bases
-        basis, storage, order = None, self.storage, self.order or "natural"
-        operator = H
+        basis, storage, operator = None, self.storage, H
         if choice.tail is not None:
             basis = bases[choice.tail]
-            operator, order = RotatedHessian(H, basis), self.order or "diagonal"
+            operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
-        settings = plan(H.shape[0], storage, choice.share)
+        sizes = plan(H.shape[0], storage, choice.share, choice.head)
         matrix = compress(
-            operator, order=order, random_state=self.random_state, **settings
+            operator, order=self.order, random_state=self.random_state, **sizes
         )
         return Approximation(choice, basis, matrix)
 

@@ -37,6 +37,30 @@ def test_storage_is_what_was_asked_for(P, storage, share):
         assert A.low.shape[1] == int(storage) - 1
 
 
+@pytest.mark.parametrize("head", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.75])
+@pytest.mark.parametrize("storage", [24, 40.3, 64])
+@pytest.mark.parametrize("P", [400, 1733])
+def test_storage_with_a_head_is_what_was_asked_for(P, storage, share, head):
+    H = DenseMatrix(kernel("matern", points(P, 3)) + 0.1 * np.eye(P))
+    settings = plan(P, storage, share, head)
+    A = compress(H, **settings)
+    assert 0.97 * storage <= numbers(A) <= storage
+    assert A.levels == []
+    assert A.low.shape[1] == round(share * storage)
+    rest = storage - A.low.shape[1]
+    h = settings["head_size"]
+    assert h * (h + 1) / 2 >= 0.9 * head * (rest - 1) * P
+    assert (settings["leaf_size"] <= 3) == (head == 1)
+
+
+def test_head_is_bounded():
+    settings = plan(10**6, 128, 0.5, 1.0)
+    assert settings["head_size"] == 4096
+    # Leaves take the storage that the head can't.
+    assert 64 / 2 <= 4096**2 / 2 / 10**6 + settings["leaf_size"] / 2 <= 64
+
+
 @pytest.mark.parametrize("storage", [16, 32, 128])
 def test_storage_does_not_grow_with_the_indices(storage):
     for P in (10**3, 10**4, 10**5, 10**6):
@@ -78,12 +102,18 @@ def test_share_off_its_range_is_refused(share):
         plan(1000, 24, share)
 
 
+def test_head_off_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"head must be in \[0, 1\], got 1.5"):
+        plan(1000, 24, 0.5, 1.5)
+
+
 @pytest.mark.parametrize(
-    ("storage", "share"), [(1.5, 0.0), (0.5, 1.0), (-3.0, 0.5), (24, 0.99)]
+    ("storage", "share", "head"),
+    [(1.5, 0.0, 0), (0.5, 1.0, 0), (-3, 0.5, 0), (24, 0.99, 0), (-3, 0.5, 0.5)],
 )
-def test_storage_too_small_is_refused(storage, share):
+def test_storage_too_small_is_refused(storage, share, head):
     with pytest.raises(ValueError, match="too few for a hierarchical matrix"):
-        plan(1000, storage, share)
+        plan(1000, storage, share, head)
 
 
 # ---- no far field --------------------------------------------------------------------

@@ -474,7 +474,7 @@ def test_nodes_of_all_batches_have_as_many_skeletons(monkeypatch):
     F[:32] = F[:, :32] = 0
     array = F + np.eye(64)
     whole = made(array, rank=6, leaf_size=8, tol=1e-8)
-    monkeypatch.setattr("skgnh.hmatrix.compression.rows_per_chunk", lambda _: 1)
+    monkeypatch.setattr("skgnh.hmatrix.levels.rows_per_chunk", lambda _: 1)
     A = made(array, rank=6, leaf_size=8, tol=1e-8)
     assert A.levels[0].skeleton.shape == (8, 6)
     for level, expected in zip(A.levels, whole.levels, strict=True):
@@ -495,9 +495,11 @@ def test_nodes_of_all_batches_have_as_many_skeletons(monkeypatch):
         ({"rank": None}, "rank must be an integer, got None"),
         ({"leaf_size": 80.5}, "leaf_size must be an integer, got 80.5"),
         ({"global_rank": "2"}, "global_rank must be an integer, got '2'"),
-        ({"global_rank": -1}, "global_rank >= 0 and n_samples >= 1 are needed"),
+        ({"global_rank": -1}, "global_rank >= 0 is needed"),
+        ({"head_size": -1}, "head_size >= 0 is needed"),
+        ({"head_size": 2.0}, "head_size must be an integer"),
         ({"n_samples": 2.5}, "n_samples must be an integer, got 2.5"),
-        ({"n_samples": 0}, "global_rank >= 0 and n_samples >= 1 are needed"),
+        ({"n_samples": 0}, "n_samples >= 1 is needed"),
         ({"tol": -1e-3}, "tol must be a number of at least 0, got -0.001"),
         ({"tol": np.nan}, "tol must be a number of at least 0, got nan"),
         ({"tol": "tight"}, "tol must be a number of at least 0, got 'tight'"),

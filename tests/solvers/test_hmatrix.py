@@ -327,8 +327,8 @@ def solved(H, **settings):
 )
 def test_what_is_fixed_is_not_tried(basis, share, kind):
     factor = solved(network_hessian(kind), basis=basis, share=share)
-    tail = None if basis == "own" else 0.0
-    assert factor.inner.choice == Choice(tail, share, 0.0)
+    expected = Choice(None, share) if basis == "own" else Choice(0.0, share, head=0.5)
+    assert factor.inner.choice == expected
     assert factor.inner.products == 0
     assert factor.products == factor.inner.iterations
 
@@ -338,7 +338,7 @@ def test_choice_takes_about_the_fewest_iterations(kind):
     H = network_hessian(kind)
     chosen = solved(H).inner
     assert chosen.choice.tail is not None
-    assert chosen.choice.share in (0.25, 1.0)
+    assert chosen.choice.share in (0.5, 0.75)
     others = [solved(H, basis="own", share=share) for share in (0.25, 0.5, 1.0)]
     counts = [other.inner.iterations for other in others]
     # Those that it has tried, with and without their shifts.
@@ -399,9 +399,9 @@ def test_choice_is_carried_to_the_next_point(shift):
     H = network_hessian("classifier")
     solver = HMatrix(32, patience=0, **ITERATE)
     first = solver.factor(H)
-    made = solver.approximation(H, Choice(0.05, 1.0, shift))
+    made = solver.approximation(H, Choice(0.05, 1.0, shift=shift))
     first.inner = HMatrixFactor(H, [made], 0)
-    assert first.inner.choice == Choice(0.05, 1.0, shift)
+    assert first.inner.choice == Choice(0.05, 1.0, shift=shift)
     assert (first.inner.approximation.shift > 0) == (shift > 0)
     first.solve(right_hand_side(H), damping_of(H))
     second = solver.factor(H, previous=first)
@@ -427,7 +427,7 @@ def test_chosen_is_carried_to_the_next_point():
 
 def test_shift_is_a_share_of_the_norm_of_the_error():
     H = network_hessian("classifier")
-    made = HMatrix(32).approximation(H, Choice(None, 0.5, 0.1))
+    made = HMatrix(32).approximation(H, Choice(None, 0.5, shift=0.1))
     shifted = HMatrixFactor(H, [made], 0).approximation
     error = H.toarray() - array_of(made)
     norm = np.max(np.abs(np.linalg.eigvalsh(symmetric(error))))
@@ -646,10 +646,11 @@ def test_training_ends_near_the_loss_of_conjugate_gradients(name, digits, by_cg)
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
 def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
-    # In as many steps, all taken: the approximation only preconditions.
+    # In as many steps, all taken: the approximation only preconditions. How near the
+    # steps are to exact ones is up to the tolerance.
     settings = {"max_iter": 20, "tol": 0.0, "random_state": seed}
     losses = []
-    for solver in ("dense", "hmatrix"):
+    for solver in ("dense", HMatrix(tol=1e-4, max_iter=150)):
         if kind == "classifier":
             model = GaussNewtonMLPClassifier((16,), solver=solver, alpha=1e-2)
             rows = (digits[0][:150], digits[1][:150])
@@ -684,8 +685,13 @@ def test_estimators_train_with_little_storage(kind):
     solver = HMatrix(storage=16)
     wide = {"autoencoder": {"encoder_layer_sizes": (12, 4)}}
     settings = wide.get(kind, {"hidden_layer_sizes": (12, 8)})
-    model = fitted(kind, solver=solver, max_iter=20, tol=0.0, **settings).estimator
-    exact = fitted(kind, solver="dense", max_iter=20, tol=0.0, **settings).estimator
-    assert len(parameters(model)) > 32
-    assert model.loss_ < 0.9 * model.loss_curve_[0]
-    assert model.loss_ < 2 * exact.loss_
+    ratios = []
+    for seed in range(5):
+        settings.update(max_iter=20, tol=0.0, random_state=seed)
+        model = fitted(kind, solver=solver, **settings).estimator
+        exact = fitted(kind, solver="dense", **settings).estimator
+        assert len(parameters(model)) > 32
+        assert model.loss_ < 0.9 * model.loss_curve_[0]
+        ratios.append(model.loss_ / exact.loss_)
+    # Twenty steps end anywhere near a minimum.
+    assert np.median(ratios) < 1.5

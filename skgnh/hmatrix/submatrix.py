@@ -1,0 +1,40 @@
+"""Rows and columns of an operator."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+Array = Any
+
+
+class PrincipalSubmatrix(LinearOperator):
+    """Some rows of a symmetric operator and the same columns.
+
+    Parameters
+    ----------
+    H : operator of shape (P, P)
+        With products, ``entries`` and ``diagonal``; a product here costs one of H.
+    index : ndarray of int of shape (k,)
+        Which.
+    """
+
+    def __init__(self, H: Any, index: Array):
+        super().__init__(H.dtype, (len(index), len(index)))
+        self._H, self._index = H, index
+
+    def _matmat(self, V: Array) -> Array:
+        X = np.zeros((self._H.shape[0], V.shape[1]), self.dtype)
+        X[self._index] = V
+        return (self._H @ X)[self._index]
+
+    def _adjoint(self) -> "PrincipalSubmatrix":
+        return self
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block of some of these rows and columns."""
+        return self._H.entries(self._index[rows], self._index[columns])
+
+    def diagonal(self) -> Array:
+        """Return the diagonal."""
+        return self._H.diagonal()[self._index]
