@@ -64,8 +64,9 @@ class Approximations:
 def describe(choice):
     """A choice of the solver in words."""
     basis = "own" if choice.tail is None else f"tail {choice.tail:g}"
+    head = f" head {choice.head:g}" if choice.head else ""
     shift = f" shift {choice.shift:g}" if choice.shift else ""
-    return f"{basis} share {choice.share:g}{shift}"
+    return f"{basis} share {choice.share:g}{head}{shift}"
 
 
 # ---- a: accuracy ---------------------------------------------------------------------

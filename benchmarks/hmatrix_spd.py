@@ -10,7 +10,7 @@ from skgnh.operators import GaussNewtonHessian
 
 # In units of the mean diagonal.
 DAMPINGS = (1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
-ORDERS = ("natural", "angle", "kernel")
+ORDERS = ("natural", "diagonal", "angle", "kernel")
 VECTORS = 4
 
 
@@ -68,9 +68,10 @@ def _count(row, matrix, H, share, rng):
 def _settings(rng, P):
     leaf_size = int(rng.integers(1, max(2, min(32, P // 4)) + 1))
     return {
-        "rank": int(rng.integers(1, leaf_size + 1)),
+        "rank": int(rng.integers(leaf_size + 1)),
         "leaf_size": leaf_size,
         "global_rank": int(rng.choice([0, rng.integers(1, 9)])),
+        "head_size": int(rng.choice([0, rng.integers(1, P)])) if P > 1 else 0,
         "order": str(rng.choice(ORDERS)),
         "random_state": int(rng.integers(2**31)),
     }

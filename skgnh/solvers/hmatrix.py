@@ -41,11 +41,13 @@ class Choice(NamedTuple):
 class HMatrix(Preconditioned):
     r"""Hierarchical approximation, positive definite by construction.
 
-    A base, a global low-rank part and a hierarchical remainder share `storage` numbers
-    a parameter: O(P storage) memory, a damping costs O(P storage^2), a solve
-    O(P storage). The base is the basis of the K-FAC factors' eigenvectors
+    A base, a global low-rank part and a remainder share `storage` numbers a parameter:
+    O(P storage) memory, a damping costs O(P storage^2 + h^3), a solve O(P storage). The
+    base is the basis of the K-FAC factors' eigenvectors
     (:class:`skgnh.operators.KroneckerBasis`), in which a GNH is near to diagonal, or
-    the parameters' own. H is held exactly where that takes no more.
+    the parameters' own. In the first the remainder is an exact block for a head of h
+    parameters, at most 4,096, where most of it is, and leaves for the others; in the
+    second it is a tree. H is held exactly where that takes no more.
 
     What is left open is chosen by products: for a preconditioner by 40 iterations of
     conjugate gradients for a random right-hand side at the first damping, with and
@@ -60,13 +62,13 @@ class HMatrix(Preconditioned):
     storage : int, default=128
         Numbers a parameter.
     share : float or None, default=None
-        Of the storage left by the basis, that of the global part; 1 leaves a diagonal
-        remainder. None chooses.
+        Of the storage left by the basis, that of the global part, half of the rest
+        being the head's; 1 leaves a diagonal remainder. None chooses.
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
     order : {'natural', 'diagonal', 'angle', 'kernel'}, default='natural'
-        Order of the indices in the tree.
+        Order of the indices in the tree, the head being out of it.
     patience : float, default=1.5
         When to build anew; 0 builds at every point.
     random_state : int, default=0
