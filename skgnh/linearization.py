@@ -52,11 +52,13 @@ class Linearization:
             that these stay in cache and within the working memory.
         """
         size = rows_per_chunk(numbers_per_row * self.theta.dtype.itemsize)
+        if self.kept is not None and size >= self.n_rows:
+            # scikit-learn's walk would take as long as a small network's product.
+            yield slice(0, self.n_rows), self.kept
+            return
         for rows in gen_batches(self.n_rows, size):
             if self.kept is None:
                 yield rows, self.network.trace(self.theta, self.inputs[rows])
-            elif size >= self.n_rows:
-                yield rows, self.kept
             else:
                 yield rows, self.kept.rows(rows)
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators import blocks
-from skgnh.operators.assembly import add_curvature
+from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
@@ -306,8 +306,8 @@ class GaussNewtonHessian(LinearOperator):
             f"The dense Gauss-Newton Hessian of {P} parameters",
             "Use its products and entries, a solver such as 'cg', or fewer neurons",
         )
-        out = np.diag(self.ridge)
-        add_curvature(self.root, out)
+        out = curvature(self.root)
+        out.reshape(-1)[:: P + 1] += self.ridge
         return out
 
     # ---- randomised operators of the same type --------------------------------------
