@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from skgnh.memory import working_memory
+from skgnh.memory import slices, working_memory
 from skgnh.network import densified
 
 Array = Any
@@ -60,7 +60,7 @@ def is_by_neurons(root: Any) -> bool:
 def by_root(root: Any) -> Array:
     """Return ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
     P = root.shape[1]
-    out, tiles = np.empty((P, P), root.dtype), _slices(P, _TILE)
+    out, tiles = np.empty((P, P), root.dtype), slices(P, _TILE)
     blocks = _columns(root)
     first = next(blocks)
     for tile in tiles:
@@ -141,7 +141,7 @@ def _layer_pairs(shapes: Sequence, diagonal_outputs: bool) -> list[_Pair]:
         (width, fan), (other_width, other_fan) = shapes[i], shapes[j]
         diagonal = j == last and diagonal_outputs
         if i == last and diagonal:
-            units = [(rows, rows) for rows in _slices(width, _PAIRS)]
+            units = [(rows, rows) for rows in slices(width, _PAIRS)]
         else:
             units = _tiles(width, other_width, i == j)
         out.append(_Pair(i, j, units, _tiles(fan, other_fan, i == j), diagonal))
@@ -156,10 +156,10 @@ def _tiles(left: int, right: int, symmetric: bool) -> list[tuple[slice, slice]]:
     else:
         height = max(1, _PAIRS // right)
     out = []
-    for rows in _slices(left, height):
+    for rows in slices(left, height):
         start = rows.start if symmetric else 0
         width = max(1, _PAIRS // height)
-        out += [(rows, columns) for columns in _slices(right, width, start)]
+        out += [(rows, columns) for columns in slices(right, width, start)]
     return out
 
 
@@ -177,7 +177,7 @@ def by_neurons(root: Any) -> Array:
     numbers = 2 * _PAIRS + sum(root.n_roots * width + fan for width, fan in shapes)
     allowed = working_memory() // (4 * numbers * root.dtype.itemsize)
     for _, inputs, back in root.factors():
-        for rows in _slices(len(back[0]), max(1, min(_ROWS, allowed))):
+        for rows in slices(len(back[0]), max(1, min(_ROWS, allowed))):
             a = [np.ascontiguousarray(densified(x[rows]).T) for x in inputs]
             B = [np.ascontiguousarray(x[rows]) for x in back]
             for pair in pairs:
@@ -282,11 +282,6 @@ def _count(tiles: list[tuple[slice, slice]]) -> int:
 
 def _copy(source: Array, target: Array) -> None:
     """Copy an array in tiles that stay in cache, whatever the order of either."""
-    for rows in _slices(len(source), 256):
-        for columns in _slices(source.shape[1], 256):
+    for rows in slices(len(source), 256):
+        for columns in slices(source.shape[1], 256):
             target[rows, columns] = source[rows, columns]
-
-
-def _slices(stop: int, size: int, start: int = 0) -> list[slice]:
-    """Return the slices of at most `size` that make up a range."""
-    return [slice(k, min(k + size, stop)) for k in range(start, stop, size)]

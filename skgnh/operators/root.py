@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
-from skgnh.memory import fits, require, rows_per_chunk
+from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.network import densified
 
 Array = Any
@@ -139,7 +138,7 @@ class GaussNewtonRoot(LinearOperator):
             return
         inputs, back = self._kept
         size = rows_per_chunk(max(1, self.n_roots * n_columns) * self.dtype.itemsize)
-        for rows in gen_batches(self.linearization.n_rows, size):
+        for rows in slices(self.linearization.n_rows, size):
             yield rows, [a[rows] for a in inputs], [B[rows] for B in back]
 
     @cached_property
