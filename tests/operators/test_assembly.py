@@ -66,8 +66,12 @@ def test_both_ways_take_sparse_rows_and_keep_float32(way, case):
     assert_close(out, case.array(), rtol=2e-6)
 
 
-def test_both_ways_go_by_what_is_kept(way):
-    H, expected = wide(), assembled(way, wide())
+@pytest.mark.parametrize("inner", [1, 100])
+def test_both_ways_go_by_what_is_kept(way, inner, monkeypatch):
+    monkeypatch.setattr(assembly, "_INNER", inner)
+    H = wide()
+    J = H.root @ np.eye(H.shape[0])
+    expected = J.T @ J + np.diag(H.ridge)
     with config_context(working_memory=0.05):
         assert H.root._kept is None
         assert_close(assembled(way, H), expected, rtol=1e-13)
@@ -83,7 +87,11 @@ def test_array_is_made_by_the_way_that_takes_less(monkeypatch):
     assert taken == ["root", "neurons", "neurons"]
 
 
-def test_few_outputs_are_taken_one_by_one():
+def test_few_outputs_are_taken_one_by_one(monkeypatch):
+    monkeypatch.setattr(assembly, "_ROWS", 32)
+    H = wide((12, 50, 3))
+    J = H.root @ np.eye(H.shape[0])
+    assert_close(assembly.by_neurons(H.root), J.T @ J, rtol=1e-13)
     shapes = ((4, 9), (3, 50))
     pairs = assembly._layer_pairs(shapes, True)
     assert [pair.is_output_by_output for pair in pairs] == [False, False, True]
