@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from sklearn.utils import gen_batches
-
-from skgnh.memory import fits, rows_per_chunk
+from skgnh.memory import fits, rows_per_chunk, slices
 from skgnh.network import MLP, Trace
 
 Array = Any
@@ -52,7 +50,7 @@ class Linearization:
             that these stay in cache and within the working memory.
         """
         size = rows_per_chunk(numbers_per_row * self.theta.dtype.itemsize)
-        for rows in gen_batches(self.n_rows, size):
+        for rows in slices(self.n_rows, size):
             if self.kept is None:
                 yield rows, self.network.trace(self.theta, self.inputs[rows])
             elif size >= self.n_rows:
@@ -64,7 +62,7 @@ class Linearization:
         """Yield slices of rows and their outputs z, keeping nothing."""
         width = 2 * max(self.network.layer_units[1:])
         size = rows_per_chunk(width * self.theta.dtype.itemsize)
-        for rows in gen_batches(self.n_rows, size):
+        for rows in slices(self.n_rows, size):
             yield rows, self.network.outputs(self.theta, self.inputs[rows])
 
     def take(self, rows: Array) -> "Linearization":

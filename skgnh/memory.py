@@ -50,3 +50,12 @@ def rows_per_chunk(bytes_per_row: float) -> int:
         for nbytes in (_CACHE_BYTES, working_memory())
     )
     return max(1, min(max(cached, _MIN_ROWS), allowed))
+
+
+def slices(stop: int, size: int, start: int = 0) -> list[slice]:
+    """Return the slices of at most `size` that make up a range.
+
+    scikit-learn's ``gen_batches`` checks its arguments for as long as a product with a
+    small network takes.
+    """
+    return [slice(k, min(k + size, stop)) for k in range(start, stop, size)]

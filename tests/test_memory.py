@@ -9,7 +9,7 @@ from sklearn import config_context
 
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
-from skgnh.memory import fits, require, rows_per_chunk, working_memory
+from skgnh.memory import fits, require, rows_per_chunk, slices, working_memory
 from skgnh.network import MLP, append_one
 from skgnh.objective import Objective
 from skgnh.operators import GaussNewtonHessian
@@ -73,6 +73,13 @@ def test_refusal_names_the_trouble_the_need_and_the_way_out():
 def test_chunks_are_as_long_as_cache_and_memory_allow(memory, bytes_per_row, expected):
     with config_context(working_memory=memory):
         assert rows_per_chunk(bytes_per_row) == expected
+
+
+@pytest.mark.parametrize(("stop", "size", "start"), [(7, 3, 0), (6, 3, 0), (9, 20, 2)])
+def test_slices_make_up_the_range(stop, size, start):
+    made = slices(stop, size, start)
+    assert [k for x in made for k in range(x.start, x.stop)] == list(range(start, stop))
+    assert all(x.stop - x.start <= size for x in made)
 
 
 # ---- chunks --------------------------------------------------------------------------

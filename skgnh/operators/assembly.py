@@ -12,13 +12,15 @@ one layer is symmetric in both kinds of pairs, so that a quarter of it is enough
 n P_l^2 / 2.
 """
 
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from skgnh.memory import working_memory
+from skgnh.memory import slices, working_memory
 from skgnh.network import densified
 
 Array = Any
@@ -26,6 +28,8 @@ Array = Any
 # Rows, and pairs of neurons on either side, in one matrix product: enough for the
 # machine's rate, and little memory.
 _ROWS, _PAIRS = 1024, 1024
+# Columns of J_S in one product, and inputs that make a loop over them worth its start.
+_TILE, _INNER = 256, 32
 # A symmetric set of pairs is taken in so many strips, but of no fewer pairs than this.
 _STRIPS, _LEAST = 8, 128
 
@@ -34,57 +38,75 @@ _STRIPS, _LEAST = 8, 128
 _SMALL, _ELEMENT, _MOVED, _CALL = 4, 32, 60, 1e6
 
 
-def add_curvature(root: Any, out: Array) -> None:
-    """Add ``J_S^T J_S`` to a diagonal array, by the way that takes less.
+def curvature(root: Any) -> Array:
+    """Return ``J_S^T J_S`` as an array of shape (P, P), by the way that takes less.
 
     Parameters
     ----------
     root : GaussNewtonRoot
         The root, of shape (n r, P).
-    out : ndarray of shape (P, P)
-        C-ordered, zero beside its diagonal.
     """
-    if is_by_neurons(root):
-        add_by_neurons(root, out)
-    else:
-        add_by_root(root, out)
+    return by_neurons(root) if is_by_neurons(root) else by_root(root)
 
 
 def is_by_neurons(root: Any) -> bool:
-    """Say whether pairs of neurons take less: one root has no sum to spare."""
-    if root.n_roots == 1:
-        return False
+    """Say whether pairs of neurons take less than the root."""
     return operations_by_neurons(root) < operations_by_root(root)
 
 
 # ---- by the root ---------------------------------------------------------------------
 
 
-def add_by_root(root: Any, out: Array) -> None:
-    """Add ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
-    (syrk,) = get_blas_funcs(("syrk",), (out,))
-    # NumPy takes one triangle of the first product too, and fills the other.
-    ridge, blocks = out.diagonal().copy(), root.blocks()
+def by_root(root: Any) -> Array:
+    """Return ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
+    P = root.shape[1]
+    out, tiles = np.empty((P, P), root.dtype), slices(P, _TILE)
+    blocks = _columns(root)
     first = next(blocks)
-    np.matmul(first.T, first, out=out)
-    out.flat[:: len(out) + 1] += ridge
-    done = True
-    for block in blocks:
-        done = False
-        # BLAS sees both arrays transposed: its lower triangle is the upper one here.
-        syrk(1, block.T, beta=1, c=out.T, lower=1, overwrite_c=1)
-    if done:
-        return
-    for tile in _slices(len(out), 64):
-        own = out[tile, tile]
-        own[:] = np.triu(own) + np.triu(own, 1).T
+    for tile in tiles:
+        rows, later = first[tile], first[tile.stop :]
+        # NumPy takes one triangle of this product, and fills the other.
+        np.matmul(rows, rows.T, out=out[tile, tile])
+        if len(later):
+            np.matmul(rows, later.T, out=out[tile, tile.stop :])
+    if first.shape[1] < root.shape[0]:
+        (syrk,) = get_blas_funcs(("syrk",), (out,))
+        for block in blocks:
+            # BLAS sees arrays in C order transposed: its lower triangle is the upper.
+            a, trans = (block.T, 1) if block.flags.c_contiguous else (block, 0)
+            syrk(1, a, beta=1, c=out.T, trans=trans, lower=1, overwrite_c=1)
+        for tile in tiles:
+            own = out[tile, tile]
+            np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
+    for tile in tiles:
         _copy(out[tile, tile.stop :].T, out[tile.stop :, tile])
+    return out
+
+
+def _columns(root: Any) -> Iterator[Array]:
+    """Yield the columns of J_S as rows, of shape (P, r n), for chunks of n samples.
+
+    What makes them runs over the inputs of a neuron, or over the samples if few.
+    """
+    shapes, offsets = root.network.shapes, root.network.offsets
+    if min(fan for _, fan in shapes) >= _INNER:
+        yield from (block.T for block in root.blocks())
+        return
+    for _, inputs, back in root.make_factors(root.shape[1]):
+        out = np.empty((root.shape[1], root.n_roots * len(back[0])), root.dtype)
+        for k, (a, B) in enumerate(zip(inputs, back, strict=True)):
+            a, B = (np.ascontiguousarray(x.T) for x in (densified(a), B))
+            layer = out[offsets[k] : offsets[k + 1]]
+            layer = layer.reshape(*shapes[k], *B.shape[1:])
+            np.multiply(B[:, None], a[:, None], out=layer)
+        yield out
 
 
 def operations_by_root(root: Any) -> float:
-    """Return what :func:`add_by_root` takes, in operations of a matrix product."""
+    """Return what :func:`by_root` takes, in operations of a matrix product."""
     rows, P = root.shape
-    return rows * P * (P + _ELEMENT) + _MOVED * P**2 / 2
+    # One triangle is brought to the other in tiles, along the rows of either.
+    return rows * P * (P + _ELEMENT) + _MOVED * P**2 / 6
 
 
 # ---- by pairs of neurons -------------------------------------------------------------
@@ -107,15 +129,19 @@ class _Pair(NamedTuple):
         """Whether it is the last layer's own block, and c diagonal."""
         return self.diagonal and self.i == self.j
 
+    @property
+    def is_output_by_output(self) -> bool:
+        """Whether outputs are so few that one product for each of them takes less."""
+        return self.is_outputs and 2 * self.units[-1][0].stop <= self.fans[-1][0].stop
 
-def _layer_pairs(root: Any) -> list[_Pair]:
-    shapes, last = root.network.shapes, len(root.network.shapes) - 1
-    out = []
+
+def _layer_pairs(shapes: Sequence, diagonal_outputs: bool) -> list[_Pair]:
+    last, out = len(shapes) - 1, []
     for i, j in combinations_with_replacement(range(len(shapes)), 2):
         (width, fan), (other_width, other_fan) = shapes[i], shapes[j]
-        diagonal = j == last and root.has_diagonal_outputs
+        diagonal = j == last and diagonal_outputs
         if i == last and diagonal:
-            units = [(rows, rows) for rows in _slices(width, _PAIRS)]
+            units = [(rows, rows) for rows in slices(width, _PAIRS)]
         else:
             units = _tiles(width, other_width, i == j)
         out.append(_Pair(i, j, units, _tiles(fan, other_fan, i == j), diagonal))
@@ -130,17 +156,18 @@ def _tiles(left: int, right: int, symmetric: bool) -> list[tuple[slice, slice]]:
     else:
         height = max(1, _PAIRS // right)
     out = []
-    for rows in _slices(left, height):
+    for rows in slices(left, height):
         start = rows.start if symmetric else 0
         width = max(1, _PAIRS // height)
-        out += [(rows, columns) for columns in _slices(right, width, start)]
+        out += [(rows, columns) for columns in slices(right, width, start)]
     return out
 
 
-def add_by_neurons(root: Any, out: Array) -> None:
-    """Add ``J_S^T J_S``, the sums over the roots taken first."""
+def by_neurons(root: Any) -> Array:
+    """Return ``J_S^T J_S``, the sums over the roots taken first."""
     offsets, shapes = root.network.offsets, root.network.shapes
-    pairs = _layer_pairs(root)
+    out = np.zeros((root.shape[1],) * 2, root.dtype)
+    pairs = _layer_pairs(shapes, root.has_diagonal_outputs)
 
     def block(i, j):
         # Axes are split only: a view, of shape (width, fan, width, fan).
@@ -150,7 +177,7 @@ def add_by_neurons(root: Any, out: Array) -> None:
     numbers = 2 * _PAIRS + sum(root.n_roots * width + fan for width, fan in shapes)
     allowed = working_memory() // (4 * numbers * root.dtype.itemsize)
     for _, inputs, back in root.factors():
-        for rows in _slices(len(back[0]), max(1, min(_ROWS, allowed))):
+        for rows in slices(len(back[0]), max(1, min(_ROWS, allowed))):
             a = [np.ascontiguousarray(densified(x[rows]).T) for x in inputs]
             B = [np.ascontiguousarray(x[rows]) for x in back]
             for pair in pairs:
@@ -164,6 +191,7 @@ def add_by_neurons(root: Any, out: Array) -> None:
         else:
             i, j = (slice(*offsets[k : k + 2]) for k in (pair.i, pair.j))
             _copy(out[i, j].T, out[j, i])
+    return out
 
 
 def _add(pair: _Pair, a: list, B: list, block: Array) -> None:
@@ -184,8 +212,14 @@ def _add(pair: _Pair, a: list, B: list, block: Array) -> None:
 
 def _add_outputs(pair: _Pair, a: list, B: list, block: Array) -> None:
     """Add some rows' part of the last layer, where c is diagonal."""
-    squares = np.einsum("ikk->ki", B[pair.i]) ** 2
+    scale = np.einsum("ikk->ki", B[pair.i])
     block = np.einsum("mimj->mij", block)
+    if pair.is_output_by_output:
+        for into, roots in zip(block, scale, strict=True):
+            columns = a[pair.i] * roots
+            into += columns @ columns.T
+        return
+    squares = scale**2
     for mu, _ in pair.units:
         for nu, to in pair.fans:
             into = block[mu, nu, to]
@@ -218,14 +252,22 @@ def _complete_outputs(pair: _Pair, block: Array) -> None:
 
 
 def operations_by_neurons(root: Any) -> float:
-    """Return what :func:`add_by_neurons` takes, in operations of a matrix product."""
-    n, r = root.linearization.n_rows, root.n_roots
+    """Return what :func:`by_neurons` takes, in operations of a matrix product."""
+    shapes, n = tuple(root.network.shapes), root.linearization.n_rows
+    return _operations(shapes, root.has_diagonal_outputs, n, root.n_roots)
+
+
+@lru_cache  # A training asks the same at every step.
+def _operations(shapes: tuple, diagonal_outputs: bool, n: int, r: int) -> float:
     chunks = -(-n // _ROWS)
-    total = _MOVED * root.shape[1] ** 2 / 2
-    for pair in _layer_pairs(root):
+    total = _MOVED * sum(width * fan for width, fan in shapes) ** 2 / 2
+    for pair in _layer_pairs(shapes, diagonal_outputs):
         units, fans = (_count(tiles) for tiles in (pair.units, pair.fans))
         if pair.is_outputs:
-            units = sum(mu.stop - mu.start for mu, _ in pair.units)
+            units, fan = shapes[pair.i]
+        if pair.is_output_by_output:
+            total += units * (n * fan * (fan + _ELEMENT) + chunks * _CALL)
+            continue
         inner = _ELEMENT if pair.diagonal else 2 * _SMALL * r
         total += n * (2 * units * fans + inner * units)
         total += n * _ELEMENT * fans * len(pair.units)
@@ -240,11 +282,6 @@ def _count(tiles: list[tuple[slice, slice]]) -> int:
 
 def _copy(source: Array, target: Array) -> None:
     """Copy an array in tiles that stay in cache, whatever the order of either."""
-    for rows in _slices(len(source), 256):
-        for columns in _slices(source.shape[1], 256):
+    for rows in slices(len(source), 256):
+        for columns in slices(source.shape[1], 256):
             target[rows, columns] = source[rows, columns]
-
-
-def _slices(stop: int, size: int, start: int = 0) -> list[slice]:
-    """Return the slices of at most `size` that make up a range."""
-    return [slice(k, min(k + size, stop)) for k in range(start, stop, size)]

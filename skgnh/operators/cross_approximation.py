@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from skgnh.memory import require
-from skgnh.operators.gauss_newton import generator
 from skgnh.operators.low_rank import LowRankHessian
+from skgnh.operators.random import generator
 
 Array = Any
 

@@ -8,7 +8,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from skgnh.linearization import Linearization
 from skgnh.memory import require
-from skgnh.network import ACTIVATIONS, densified
+from skgnh.network import ACTIVATIONS
+from skgnh.operators import bishop
 from skgnh.operators.from_estimator import load_estimator
 
 Array = Any
@@ -179,6 +180,12 @@ class ExactHessian(LinearOperator):
         out = self.loss.root(mean, self.loss.root_adjoint(mean, moved))
         return out * self.weights[rows, None, None]
 
+    def output_hessian(self, rows: slice, trace: Any) -> Array:
+        """Return ``w_i Q_i`` of some rows, of shape (n, d, d)."""
+        n, d = trace.outputs.shape
+        basis = np.broadcast_to(np.eye(d, dtype=self.dtype), (n, d, d))
+        return self.loss_product(rows, trace, basis)
+
     # ---- products -------------------------------------------------------------------
 
     def _matmat(self, V: Array) -> Array:
@@ -277,27 +284,7 @@ class ExactHessian(LinearOperator):
         ndarray of shape (P,)
             The diagonal, the ridge included.
         """
-        widths = self.network.layer_units
-        layers = self.network.unpack(self.theta)
-        out = np.array(self.ridge, dtype=self.dtype)
-        sums = self.network.unpack(out)
-        numbers = 3 * max(widths[1:]) ** 2 + widths[0]
-        for rows, trace, adjoint in self.chunks(numbers):
-            M = self.output_hessian(rows, trace)
-            for depth in reversed(range(len(layers))):
-                squares = densified(trace.inputs[depth]) ** 2
-                sums[depth] += np.diagonal(M, axis1=1, axis2=2).T @ squares
-                if depth:
-                    G = layers[depth][:, :-1] * trace.slopes[depth - 1][:, None]
-                    M = np.swapaxes(G, 1, 2) @ M @ G
-                    _add_to_diagonal(M, adjoint.bends[depth - 1])
-        return out
-
-    def output_hessian(self, rows: slice, trace: Any) -> Array:
-        """Return ``w_i Q_i`` of some rows, of shape (n, d, d)."""
-        n, d = trace.outputs.shape
-        basis = np.broadcast_to(np.eye(d, dtype=self.dtype), (n, d, d))
-        return self.loss_product(rows, trace, basis)
+        return self.ridge + bishop.diagonal(self)
 
     def toarray(self) -> Array:
         r"""Return H as an array of shape (P, P), by Bishop's recursion.
@@ -324,56 +311,6 @@ class ExactHessian(LinearOperator):
             f"The dense Hessian of {P} parameters",
             "Use its products, the solver 'cg', or fewer neurons",
         )
-        out = np.zeros((P, P), self.dtype)
-        numbers = 3 * max(width * fan for width, fan in self.network.shapes)
-        numbers += (
-            2 * max(self.network.layer_units[1:]) * sum(self.network.layer_units[1:])
-        )
-        for rows, trace, adjoint in self.chunks(numbers):
-            Q = self.output_hessian(rows, trace)
-            for depth in range(len(self.network.shapes)):
-                self._add_blocks(out, depth, Q, trace, adjoint)
-        # The blocks of later layers, mirrored; those of one layer are symmetric.
-        for start, stop in zip(
-            self.network.offsets[:-1], self.network.offsets[1:], strict=True
-        ):
-            out[stop:, start:stop] = out[start:stop, stop:].T
+        out = bishop.array(self)
         out.flat[:: P + 1] += self.ridge
         return out
-
-    def _add_blocks(
-        self, out: Array, first: int, Q: Array, trace: Any, adjoint: Adjoint
-    ) -> None:
-        """Add the blocks of one layer with itself and the later ones."""
-        layers = self.network.unpack(self.theta)
-        (w, f), n = self.network.shapes[first], len(Q)
-        eye = np.eye(w, dtype=self.dtype)
-        states = [np.broadcast_to(eye, (n, w, w))]  # of z_m in z_l
-        for depth in range(first + 1, len(layers)):
-            da = states[-1] * trace.slopes[depth - 1][:, :, None]
-            states.append(layers[depth][:, :-1] @ da)
-        B = Q @ states[-1]  # of delta_m in z_l
-        a = densified(trace.inputs[first])
-        begin, end = self.network.offsets[first : first + 2]
-        for depth in reversed(range(first, len(layers))):
-            (v, g), b = self.network.shapes[depth], densified(trace.inputs[depth])
-            outer = (a[:, :, None] * b[:, None, :]).reshape(n, -1)
-            block = (B.reshape(n, -1).T @ outer).reshape(v, w, f, g)
-            block = block.transpose(1, 2, 0, 3)
-            if depth > first:
-                delta, state = adjoint.deltas[depth], states[depth - 1 - first]
-                da = state * trace.slopes[depth - 1][:, :, None]
-                outer = (a[:, :, None] * delta[:, None, :]).reshape(n, -1)
-                mixed = (da.reshape(n, -1).T @ outer).reshape(g - 1, w, f, v)
-                block[..., :-1] += mixed.transpose(1, 2, 3, 0)
-                B = layers[depth][:, :-1].T @ B
-                B *= trace.slopes[depth - 1][:, :, None]
-                B += adjoint.bends[depth - 1][:, :, None] * state
-            start, stop = self.network.offsets[depth : depth + 2]
-            out[begin:end, start:stop] += block.reshape(w * f, v * g)
-
-
-def _add_to_diagonal(blocks: Array, values: Array) -> None:
-    """Add values (n, w) to the diagonals of blocks (n, w, w)."""
-    index = np.arange(values.shape[1])
-    blocks[:, index, index] += values

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
-from sklearn.utils import check_random_state
 
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators import blocks
-from skgnh.operators.assembly import add_curvature
+from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
+from skgnh.operators.random import generator
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
@@ -306,8 +306,8 @@ class GaussNewtonHessian(LinearOperator):
             f"The dense Gauss-Newton Hessian of {P} parameters",
             "Use its products and entries, a solver such as 'cg', or fewer neurons",
         )
-        out = np.diag(self.ridge)
-        add_curvature(self.root, out)
+        out = curvature(self.root)
+        out.reshape(-1)[:: P + 1] += self.ridge
         return out
 
     # ---- randomised operators of the same type --------------------------------------
@@ -386,11 +386,3 @@ class GaussNewtonHessian(LinearOperator):
         return GaussNewtonHessian(
             self.linearization, self.loss, self.weights, self.ridge, signs
         )
-
-
-def generator(random_state: Any) -> Any:
-    """Return a Generator; RandomState and its seeds are taken in scikit-learn's way."""
-    if isinstance(random_state, np.random.Generator):
-        return random_state
-    seed = check_random_state(random_state).randint(2**31 - 1)
-    return np.random.default_rng(seed)

@@ -1,18 +1,18 @@
 """The root of the Gauss-Newton Hessian and the two lists that hold it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
-from skgnh.memory import fits, require, rows_per_chunk
-from skgnh.network import densified
+from skgnh.memory import fits, require, rows_per_chunk, slices
+from skgnh.network import densified, joined
+from skgnh.operators.gram import hadamard_grams
 
 Array = Any
 
@@ -139,7 +139,7 @@ class GaussNewtonRoot(LinearOperator):
             return
         inputs, back = self._kept
         size = rows_per_chunk(max(1, self.n_roots * n_columns) * self.dtype.itemsize)
-        for rows in gen_batches(self.linearization.n_rows, size):
+        for rows in slices(self.linearization.n_rows, size):
             yield rows, [a[rows] for a in inputs], [B[rows] for B in back]
 
     @cached_property
@@ -355,31 +355,3 @@ def checked_index(index: Array, n_parameters: int) -> Array:
             f"got {index.min()} to {index.max()}."
         )
     return index
-
-
-def hadamard_grams(
-    left: Iterable[Array], right: Iterable[Array], n: int
-) -> tuple[Array, Array]:
-    """Return ``sum_l (A_l A_l^T) * (B_l B_l^T)`` and ``sum_l B_l B_l^T``.
-
-    A_l has n rows, without the ones, B_l has n r of them.
-    """
-    weights = biases = None
-    for a, B in zip(left, right, strict=True):
-        outer = B @ B.T
-        biases = outer.copy() if biases is None else np.add(biases, outer, out=biases)
-        rows = len(outer)
-        outer = outer.reshape(n, rows // n, n, rows // n)
-        outer *= densified(a @ a.T)[:, None, :, None]
-        outer = outer.reshape(rows, rows)
-        weights = outer if weights is None else np.add(weights, outer, out=weights)
-    return weights, biases
-
-
-def joined(parts: Any) -> Array:
-    """Return chunks of rows as one array."""
-    if len(parts) == 1:
-        return parts[0]
-    if sparse.issparse(parts[0]):
-        return sparse.vstack(parts, "csr")
-    return np.concatenate(parts)

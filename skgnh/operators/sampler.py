@@ -8,7 +8,8 @@ from sklearn.utils import gen_batches
 from skgnh.memory import require, rows_per_chunk
 from skgnh.network import densified
 from skgnh.operators import blocks
-from skgnh.operators.gauss_newton import GaussNewtonHessian, generator
+from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.random import generator
 
 Array = Any
 

@@ -13,8 +13,8 @@ from scipy.linalg import hadamard
 from sklearn.utils import gen_batches
 
 from skgnh.memory import require
-from skgnh.network import densified
-from skgnh.operators.root import hadamard_grams, joined
+from skgnh.network import densified, joined
+from skgnh.operators.gram import hadamard_grams
 
 Array = Any
 

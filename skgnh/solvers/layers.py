@@ -4,11 +4,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, lu_factor, lu_solve
+from scipy.linalg import LinAlgError
 
 from skgnh.memory import fits, require
 from skgnh.network import densified
 from skgnh.operators import ExactHessian
+from skgnh.solvers.layer_block import LayerBlock
 
 Array = Any
 
@@ -174,7 +175,7 @@ class LayerElimination:
 
     # ---- factorisation --------------------------------------------------------------
 
-    def _eliminate(self) -> list["_Block"]:
+    def _eliminate(self) -> list[LayerBlock]:
         """Return the blocks of all layers, made from the last to the first."""
         Q = self._H.output_hessian(slice(None), self._trace)
         n, d = Q.shape[:2]
@@ -182,7 +183,7 @@ class LayerElimination:
         _view_of_rows(M)[...] = Q.transpose(1, 2, 0)
         blocks = []
         for depth in reversed(range(len(self._D))):
-            block = _Block(self._root(depth), M.reshape(M.shape[0] * n, -1))
+            block = LayerBlock(self._root(depth), M.reshape(M.shape[0] * n, -1))
             blocks.append(block)
             if depth:
                 M = self._carry(depth, block.remaining())
@@ -314,53 +315,3 @@ def _view_of_rows(blocks: Array) -> Array:
 def _times(delta: Array, moved: Array) -> Array:
     """Return ``delta^T moved`` over the rows: (w, n) by (k, v, n) to (k, w, v)."""
     return delta @ np.swapaxes(moved, 1, 2)
-
-
-class _Block:
-    """One layer: the curvature M behind it and LU factors of ``I + M R R^T``.
-
-    The symmetric ``C = I + R^T M R`` has the same determinant and tells the inertia,
-    but solves by it would lose twice the digits where ``R R^T`` is large.
-    """
-
-    def __init__(self, root: Array, M: Array):
-        w, n, m = root.shape
-        by_unit = M.reshape(-1, w, n).transpose(1, 0, 2) @ root
-        mixed = by_unit.transpose(1, 0, 2).reshape(w, n, w * m)
-        C = (np.swapaxes(root, 1, 2) @ mixed).reshape(w * m, w * m)
-        C.flat[:: len(C) + 1] += 1
-        self.n_negative = _n_negative(C)
-        system = (by_unit @ np.swapaxes(root, 1, 2)).transpose(1, 0, 2).reshape(M.shape)
-        system.flat[:: len(M) + 1] += 1
-        self._curvature, self._lu = M, lu_factor(system, check_finite=False)
-
-    def remaining(self) -> Array:
-        """Return ``(I + M R R^T)^-1 M``, which is symmetric."""
-        N = lu_solve(self._lu, self._curvature, check_finite=False)
-        return (N + N.T) / 2
-
-    def multiplier(self, state: Array, offset: Array) -> Array:
-        """Return ``(I + M R R^T)^-1 (M state + offset)`` for states (k, w, n)."""
-        h = state.reshape(len(state), -1) @ self._curvature + offset.reshape(
-            len(state), -1
-        )
-        return lu_solve(self._lu, h.T, check_finite=False).T.reshape(state.shape)
-
-    def logdet(self) -> float:
-        """Return the logarithm of the determinant's size."""
-        return float(np.log(np.abs(self._lu[0].diagonal().astype(np.float64))).sum())
-
-
-def _n_negative(C: Array) -> int:
-    """Return how many eigenvalues of a symmetric matrix are negative."""
-    if not np.isfinite(C).all():
-        raise LinAlgError("A block of the elimination is not finite.")
-    try:
-        np.linalg.cholesky(C)
-        return 0
-    except LinAlgError:
-        values = np.linalg.eigvalsh(C)
-    size = np.abs(values)
-    if size.min() <= np.finfo(C.dtype).eps * size.max():
-        raise LinAlgError("A block of the elimination is singular.")
-    return int((values < 0).sum())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve
 
-from skgnh.operators.gauss_newton import generator
+from skgnh.operators.random import generator
 from skgnh.operators.sketch import SKETCHES, sketched_grams
 from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.gram import DualFactor

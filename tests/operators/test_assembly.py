@@ -11,7 +11,7 @@ from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import GaussNewtonHessian, assembly
 
-WAYS = {"root": assembly.add_by_root, "neurons": assembly.add_by_neurons}
+WAYS = {"root": assembly.by_root, "neurons": assembly.by_neurons}
 
 
 @pytest.fixture(params=WAYS)
@@ -20,9 +20,7 @@ def way(request):
 
 
 def assembled(way, H):
-    out = np.diag(H.ridge)
-    way(H.root, out)
-    return out
+    return way(H.root) + np.diag(H.ridge)
 
 
 def wide(units=(37, 21, 19, 40), n=70, output="identity", seed=0):
@@ -50,6 +48,7 @@ def test_both_ways_equal_the_oracle(way, case):
 @pytest.mark.parametrize("probes", [None, 1, 3])
 def test_tiles_and_chunks_leave_no_gap(way, output, probes, monkeypatch):
     monkeypatch.setattr(assembly, "_ROWS", 32)
+    monkeypatch.setattr(assembly, "_TILE", 100)
     monkeypatch.setattr(assembly, "_PAIRS", 100)
     monkeypatch.setattr(assembly, "_LEAST", 7)
     H = wide(output=output)
@@ -67,22 +66,36 @@ def test_both_ways_take_sparse_rows_and_keep_float32(way, case):
     assert_close(out, case.array(), rtol=2e-6)
 
 
-def test_both_ways_go_by_what_is_kept(way):
-    H, expected = wide(), assembled(way, wide())
+@pytest.mark.parametrize("inner", [1, 100])
+def test_both_ways_go_by_what_is_kept(way, inner, monkeypatch):
+    monkeypatch.setattr(assembly, "_INNER", inner)
+    H = wide()
+    J = H.root @ np.eye(H.shape[0])
+    expected = J.T @ J + np.diag(H.ridge)
     with config_context(working_memory=0.05):
         assert H.root._kept is None
         assert_close(assembled(way, H), expected, rtol=1e-13)
 
 
 def test_array_is_made_by_the_way_that_takes_less(monkeypatch):
-    taken = []
     for name in WAYS:
-        monkeypatch.setattr(
-            assembly, f"add_by_{name}", lambda root, out, name=name: taken.append(name)
-        )
-    wide((10, 20, 1), n=300).toarray()
-    wide((10, 20, 40), n=300).toarray()
-    assert taken == ["root", "neurons"]
+        monkeypatch.setattr(assembly, f"by_{name}", lambda root, name=name: name)
+    # With one output, it is the symmetry within one wide layer that pays.
+    small, wide_layer = wide((10, 20, 1), n=300), wide((50, 40, 1), n=3000)
+    many_outputs = wide((10, 20, 40), n=300)
+    taken = [assembly.curvature(H.root) for H in (small, wide_layer, many_outputs)]
+    assert taken == ["root", "neurons", "neurons"]
+
+
+def test_few_outputs_are_taken_one_by_one(monkeypatch):
+    monkeypatch.setattr(assembly, "_ROWS", 32)
+    H = wide((12, 50, 3))
+    J = H.root @ np.eye(H.shape[0])
+    assert_close(assembly.by_neurons(H.root), J.T @ J, rtol=1e-13)
+    shapes = ((4, 9), (3, 50))
+    pairs = assembly._layer_pairs(shapes, True)
+    assert [pair.is_output_by_output for pair in pairs] == [False, False, True]
+    assert not any(x.is_output_by_output for x in assembly._layer_pairs(shapes, False))
 
 
 def test_operations_grow_with_the_roots_by_the_root_alone():

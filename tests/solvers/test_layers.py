@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError
 from sklearn import config_context
 
 from skgnh.solvers import LayerElimination
-from skgnh.solvers.layers import _n_negative
+from skgnh.solvers.layer_block import n_negative
 
 # Shifts in units of the norm of H: indefinite for the first, definite for the last.
 SHIFTS = (1e-5, 1e-2, 0.3, 3.0)
@@ -138,7 +138,7 @@ def test_numbers_bound_what_is_allocated():
 
 
 def test_blocks_are_counted_and_singular_ones_refused():
-    assert _n_negative(np.diag([2.0, -1.0, -3.0])) == 2
-    assert _n_negative(np.eye(3)) == 0
+    assert n_negative(np.diag([2.0, -1.0, -3.0])) == 2
+    assert n_negative(np.eye(3)) == 0
     with pytest.raises(LinAlgError, match="singular"):
-        _n_negative(np.diag([1.0, -1.0, 0.0]))
+        n_negative(np.diag([1.0, -1.0, 0.0]))
