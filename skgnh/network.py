@@ -281,16 +281,16 @@ class MLP:
         return dz
 
     def carry_back(
-        self, theta: Array, trace: Trace, seeds: Array
+        self, theta: Array, trace: Trace, seeds: Array, last: int | None = None
     ) -> Iterator[tuple[int, Array]]:
         """Carry k output vectors a row back through the layers.
 
         Reverse mode: from seeds of shape (n, k, d) yields ``(l, B_l)``, last layer
         first, with ``B_l`` of shape (n, k, width_(l+1)) the seeds times the derivative
-        of the outputs in z_l.
+        of the outputs in z_l. With `last`, the seeds are those of this layer.
         """
         n, k = seeds.shape[:2]
-        layers = self.unpack(theta)
+        layers = self.unpack(theta)[: None if last is None else last + 1]
         B = seeds
         for depth in reversed(range(len(layers))):
             yield depth, B

@@ -43,11 +43,10 @@ def kronecker_factors(
         H = H.probe(n_probes, random_state)
     weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
     outputs = inputs = [0] * len(H.network.shapes)
-    for rows, a, B in H.root.factors():
+    for rows, a, B in H.root.compact_factors():
         scaled = [_scale(x, weighted[rows]) for x in a]
         inputs = [A + _gram(x) for A, x in zip(inputs, scaled, strict=True)]
-        flat = [b.reshape(-1, b.shape[2]) for b in B]
-        outputs = [S + b.T @ b for S, b in zip(outputs, flat, strict=True)]
+        outputs = [S + _root_gram(b) for S, b in zip(outputs, B, strict=True)]
     return list(zip(outputs, inputs, strict=True))
 
 
@@ -57,6 +56,14 @@ def _scale(a: Array, factor: Array) -> Array:
 
 def _gram(a: Array) -> Array:
     return densified(a.T @ a)
+
+
+def _root_gram(B: Array) -> Array:
+    """Return the sum of ``B_i^T B_i``, of diagonals (n, d) or of (n, r, width)."""
+    if B.ndim == 2:
+        return np.diag(np.einsum("ik,ik->k", B, B))
+    flat = B.reshape(-1, B.shape[2])
+    return flat.T @ flat
 
 
 class Rotation:
@@ -208,9 +215,11 @@ class RotatedRoot(GaussNewtonRoot):
         """Whether the last layer's roots B W are diagonal."""
         return super().has_diagonal_outputs and self.basis.rotations[-1][0] is None
 
-    def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
+    def make_factors(
+        self, n_columns: int = 0, diagonal: bool = False
+    ) -> Iterator[tuple[slice, list, list]]:
         """Yield chunks of rows with ``a_l V_l`` and ``B_l W_l``."""
-        for rows, inputs, back in super().make_factors(n_columns):
+        for rows, inputs, back in super().make_factors(n_columns, diagonal):
             left, right = zip(*self.basis.rotations, strict=True)
             turned = [_turn(a, V) for a, V in zip(inputs, right, strict=True)]
             yield rows, turned, [_turn(B, W) for B, W in zip(back, left, strict=True)]

@@ -129,6 +129,18 @@ class GaussNewtonRoot(LinearOperator):
         seeds *= self._sqrt_weights[rows]
         return self.network.carry_back(self.linearization.theta, trace, seeds)
 
+    def _carried_diagonal(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
+        """Do what :meth:`_carried` does, the last B, diagonal, as (n, d)."""
+        theta, last = self.linearization.theta, len(self.network.shapes) - 1
+        one = np.ones((len(trace.outputs), 1, self.n_roots), self.dtype)
+        scale = self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows]
+        yield last, scale[:, 0]
+        if last:
+            weights = self.network.unpack(theta)[last][:, :-1]
+            B = np.swapaxes(scale, 1, 2) * weights
+            B *= trace.slopes[last - 1][:, None, :]
+            yield from self.network.carry_back(theta, trace, B, last - 1)
+
     def factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
         """Yield chunks of rows with the layers' a_l and B_l.
 
@@ -173,14 +185,28 @@ class GaussNewtonRoot(LinearOperator):
                     kept[rows] = x
         return [joined(x) if isinstance(x, list) else x for x in inputs], back
 
-    def make_factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
-        """Yield what :meth:`factors` does, made anew and not kept."""
-        d = self.network.n_outputs
+    def make_factors(
+        self, n_columns: int = 0, diagonal: bool = False
+    ) -> Iterator[tuple[slice, list, list]]:
+        """Yield what :meth:`factors` does, made anew and not kept.
+
+        With `diagonal`, the last layer's roots, which must be, as their diagonals
+        (n, d): of d^2 numbers a row the others are zeros.
+        """
+        *hidden, d = self.network.layer_units[1:]
         # B_l of all layers, and the seeds twice while they are made.
-        numbers = self.n_roots * (sum(self.network.layer_units[1:]) + 2 * d + n_columns)
+        numbers = self.n_roots * (sum(hidden) + n_columns)
+        numbers += 2 * d if diagonal else 3 * self.n_roots * d
+        carried = self._carried_diagonal if diagonal else self._carried
         for rows, trace in self.linearization.chunks(numbers):
-            back = dict(self._carried(rows, trace))
+            back = dict(carried(rows, trace))
             yield rows, trace.inputs, [back[depth] for depth in range(len(back))]
+
+    def compact_factors(self) -> Iterator[tuple[slice, list, list]]:
+        """Yield the factors, those of the outputs as diagonals where that is less."""
+        if self._kept is None and self.has_diagonal_outputs:
+            return self.make_factors(diagonal=True)
+        return self.factors()
 
     def blocks(self) -> Iterator[Array]:
         """Yield chunks of rows of J_S as arrays of P columns."""
@@ -295,18 +321,20 @@ class GaussNewtonRoot(LinearOperator):
         """Return the squared norm of every column, of shape (P,)."""
         out = np.zeros(self.shape[1], self.dtype)
         layers = self.network.unpack(out)
-        for _, inputs, back in self.factors():
+        for _, inputs, back in self.compact_factors():
             for layer, a, B in zip(layers, inputs, back, strict=True):
                 squares = a.power(2) if sparse.issparse(a) else a**2
-                layer += (B**2).sum(axis=1).T @ squares
+                own = B**2 if B.ndim == 2 else (B**2).sum(axis=1)
+                layer += own.T @ squares
         return out
 
     def row_norms(self) -> Array:
         """Return the squared norm of every row, of shape (n, r)."""
         out = np.zeros((self.linearization.n_rows, self.n_roots), self.dtype)
-        for rows, inputs, back in self.factors():
+        for rows, inputs, back in self.compact_factors():
             for a, B in zip(inputs, back, strict=True):
-                out[rows] += row_norms(a, squared=True)[:, None] * (B**2).sum(axis=2)
+                own = B**2 if B.ndim == 2 else (B**2).sum(axis=2)
+                out[rows] += row_norms(a, squared=True)[:, None] * own
         return out
 
     def sample_norms(self) -> Array:

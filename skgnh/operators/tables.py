@@ -41,11 +41,9 @@ class PairTables:
             for j in range(i, last + 1)
         }
         self._outputs = np.empty((widths[-1], n), root.dtype)
-        for rows, inputs, back in root.make_factors():
+        for rows, inputs, (*back, scale) in root.make_factors(diagonal=True):
             for kept, a in zip(self._inputs, inputs, strict=True):
                 kept[:, rows] = densified(a).T
-            # The root of the outputs is diagonal.
-            scale = np.einsum("ikk->ik", back[last])
             self._outputs[:, rows] = (scale**2).T
             for (i, j), table in self._tables.items():
                 if j == last:

@@ -113,6 +113,30 @@ def test_lists_lie_neuron_by_neuron_whether_they_are_kept_or_not(working_memory)
             np.testing.assert_array_equal(kept[rows], x)
 
 
+@pytest.mark.parametrize("n_hidden", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["squared", "multilabel", "poisson", "softmax"])
+@pytest.mark.parametrize("working_memory", [1024, 0.001])
+def test_compact_factors_are_those_of_the_oracle(working_memory, kind, n_hidden):
+    # Diagonals of the last layer where outputs are independent and nothing is kept.
+    case = Case("tanh", n_hidden, kind, weighted=True, n=40)
+    J, root = case.root(), case.operator().root
+    J = J.reshape(root.linearization.n_rows, root.n_roots, -1)
+    with config_context(working_memory=working_memory):
+        made = list(root.compact_factors())
+        norms, row_norms = root.column_norms(), root.row_norms()
+    compact = working_memory < 1 and kind != "softmax"
+    for rows, inputs, back in made:
+        assert (back[-1].ndim == 2) == compact
+        if compact:
+            full = back[-1][:, :, None] * np.eye(root.n_roots)
+            back = [*back[:-1], full]
+        block = root.chunk_columns(inputs, back, np.arange(root.shape[1]))
+        assert_close(block, J[rows].reshape(len(block), -1), rtol=1e-12)
+    assert made[-1][0].stop == len(J)
+    assert_close(norms, np.sum(J**2, axis=(0, 1)), rtol=1e-12)
+    assert_close(row_norms, np.sum(J**2, axis=2), rtol=1e-12)
+
+
 def test_sampler_reads_the_lists_of_the_operator():
     H = CASES[0].operator()
     sampler = EntrySampler(H)

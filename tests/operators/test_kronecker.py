@@ -7,6 +7,7 @@ import oracles
 import pytest
 from cases import LOSS_KINDS, Case, assert_close
 from scipy import sparse
+from sklearn import config_context
 
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
@@ -270,11 +271,16 @@ def test_rotating_and_restoring_are_inverse_and_keep_lengths(tail, dtype):
     assert np.max(np.abs(basis.rotate(X) - X)) > 0.1
 
 
+@pytest.mark.parametrize("working_memory", [1024, 1e-4])
+@pytest.mark.parametrize("kind", ["softmax", "multilabel"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_factors_are_sums_over_the_samples_of_the_oracle(weighted):
-    case = Case("tanh", 1, "softmax", weighted, n=9)
+def test_factors_are_sums_over_the_samples_of_the_oracle(
+    weighted, kind, working_memory
+):
+    case = Case("tanh", 1, kind, weighted, n=9)
     J, (X, _, weights, theta, _) = case.root(), case.data()
-    factors = kronecker_factors(case.operator())
+    with config_context(working_memory=working_memory):
+        factors = kronecker_factors(case.operator())
     # Of the biases' columns the root is B itself.
     first, last = J[:, 3:16:4], J[:, 20::5]
     hidden = np.tanh(X @ theta[:16].reshape(4, 4)[:, :3].T + theta[3:16:4])
