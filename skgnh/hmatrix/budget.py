@@ -24,7 +24,8 @@ def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, i
         Of the storage, for the global part; 1 leaves the remainder its diagonal.
     head : float, default=0.0
         Least share, of what the global part leaves of the storage, for the head, as
-        far as 4,096 indices take it; 1 leaves the others their diagonal.
+        far as 4,096 indices take it; 1 leaves the others their diagonal. What neither
+        head nor leaves take goes to the global part.
 
     Returns
     -------
@@ -47,8 +48,9 @@ def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, i
     if share == 1 and storage >= 1:
         return _sizes(int(storage - 1))
     rest, best = storage - global_rank, (0, 1)
-    if head and rest >= 1:
-        return _sizes(global_rank, *_head_and_leaves(n, rest, head))
+    if head and (sizes := _head_and_leaves(n, rest, head)):
+        head_size, leaf_size, left = sizes
+        return _sizes(global_rank + int(left), head_size, leaf_size)
     for depth in range(1, int(np.log2(n))):
         m = n / 2**depth
         room = 16 * (rest / m - 0.5) + 1
@@ -63,20 +65,26 @@ def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, i
     return _sizes(global_rank, leaf_size=best[1], rank=best[0])
 
 
-def _head_and_leaves(n: int, storage: float, head: float) -> tuple[int, int]:
-    """Return the sizes of head and leaves: the largest leaves that leave it its share.
+def _head_and_leaves(
+    n: int, storage: float, head: float
+) -> tuple[int, int, float] | None:
+    """Return the sizes of head and leaves, and the storage that is left.
 
-    Leaves are halves of halves of the others; what they do not take is the head's.
+    Leaves are halves of halves of the others, the largest that leave the head its
+    share; what they do not take is the head's. None if nothing fits.
     """
     sizes = np.arange(min(n, _LARGEST_HEAD) + 1)
-    triangles = sizes * (sizes + 1) / 2
+    triangles, out = sizes * (sizes + 1) / 2, None
     for depth in range(int(np.ceil(np.log2(n))) + 1):
         leaf = np.ceil((n - sizes) / 2**depth)
-        fits = triangles + 2**depth * leaf * (leaf + 1) / 2 <= storage * n
-        k = np.flatnonzero(fits)[-1] if fits.any() else 0
+        total = (triangles + 2**depth * leaf * (leaf + 1) / 2) / n
+        if not (total <= storage).any():
+            continue
+        k = np.flatnonzero(total <= storage)[-1]
+        out = int(k), max(1, int(leaf[k])), storage - total[k]
         if k == len(sizes) - 1 or triangles[k] >= head * (storage - 1) * n:
             break
-    return int(k), max(1, int(leaf[k]))
+    return out
 
 
 def _sizes(

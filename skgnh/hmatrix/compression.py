@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.hmatrix.from_entries import FromEntries, symmetric
+from skgnh.hmatrix.from_entries import FromEntries, principal_block, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
@@ -78,8 +78,9 @@ def compress(
     Returns
     -------
     HierarchicalMatrix
-        The approximation; exact where P is at most a leaf. The build takes `n_samples`
-        (and three times `global_rank`) products, and ``P (m + 4 r)`` entries where
+        The approximation; exact, without a tree and a head, where P is at most a leaf
+        or the head. The build takes `n_samples` products, none at rank 0, and three
+        times `global_rank`, and ``P (m + 4 r)`` entries where
         they are the source, with those of the head besides.
 
     Raises
@@ -127,7 +128,7 @@ def compress(
     rest = PrincipalSubmatrix(H, others) if head_size else H
     index = _leaves(rest, diagonal[others], leaf_size, order, rng)
     n_columns = n_products(index.shape[1], rank, n_samples)
-    n_samples = n_samples or 2 * leaf_size
+    n_samples = (n_samples or 2 * leaf_size) if rank else 0
     if source == "auto":
         source = cheaper(rest, index, rank, n_samples, n_columns)
     if source == "products":
@@ -145,7 +146,7 @@ def compress(
     index = np.where(inside, others[index], -1)
     if not head_size:
         return HierarchicalMatrix(index, levels, top, low)
-    block = symmetric(H.entries(first, first)) - low[first] @ low[first].T
+    block = principal_block(H, low, first)
     np.einsum("ii->i", block)[...] += jitter[first]
     return HierarchicalMatrix(index, levels, top, low, Head(first, block))
 

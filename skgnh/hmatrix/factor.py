@@ -159,7 +159,9 @@ def _safe_cholesky(block: Array, scale: float, tries: int) -> Array:
 
 
 def _shift(D: Array, damping: float) -> Array:
-    return D + D.dtype.type(damping) * np.eye(D.shape[1], dtype=D.dtype)
+    D = D.copy()
+    np.einsum("kii->ki", D)[...] += D.dtype.type(damping)
+    return D
 
 
 def _invert(L: Array) -> Array:

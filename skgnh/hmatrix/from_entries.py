@@ -1,13 +1,13 @@
 """What a hierarchical matrix is built of, taken from entries and sampled columns."""
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.progress import Track, silent
-from skgnh.memory import rows_per_chunk
+from skgnh.hmatrix.submatrix import entry_blocks
+from skgnh.memory import rows_per_chunk, slices, working_memory
 
 Array = Any
 
@@ -27,7 +27,7 @@ class FromEntries:
     index : ndarray of int of shape (K, m)
         Leaves, filled up with -1.
     n_samples : int
-        Columns of H that stand for everyone's far field.
+        Columns of H that stand for everyone's far field; 0 where none is asked for.
     rng : Generator
         Draws them.
     diagonal : ndarray of shape (P,)
@@ -54,6 +54,7 @@ class FromEntries:
         leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
         # The node of this level that each sampled column lies in.
         self._home = leaf_of[self._sampled]
+        self._panel = self._far_panel() if n_samples else None
 
     def blocks(self) -> Array:
         """Return the leaves' blocks; indices that fill them up are uncoupled."""
@@ -63,11 +64,12 @@ class FromEntries:
             return np.where(index >= 0, own[index], 1)[:, None]
         out = np.empty((*index.shape, index.shape[1]), self._H.dtype)
         out[:] = np.eye(index.shape[1])
-        for node, whole in zip(self._track(index, "leaves"), out, strict=True):
-            inside = node[node >= 0]
-            block = self._H.entries(inside, inside)
-            block = symmetric(block) - low[inside] @ low[inside].T
-            whole[: len(inside), : len(inside)] = block
+        for part in self._track(_batches(out), "leaves"):
+            nodes = [node[node >= 0] for node in index[part]]
+            blocks = entry_blocks(self._H, [(node, node) for node in nodes])
+            for whole, node, block in zip(out[part], nodes, blocks, strict=True):
+                m = len(node)
+                whole[:m, :m] = symmetric(block) - low[node] @ low[node].T
         return out
 
     def far(self, part: slice) -> Array:
@@ -86,17 +88,18 @@ class FromEntries:
         here = np.take_along_axis(self._here, skeleton, axis=1).reshape(-1, 2 * r)
         self._here, self._home = here, self._home // 2
         out = np.zeros((len(here), r, r), inner.dtype)
-        for block, node in zip(out, self._track(here, "couplings"), strict=True):
-            left, right = node[:r], node[r:]
-            rows, columns = np.flatnonzero(left >= 0), np.flatnonzero(right >= 0)
-            found = self._H.entries(left[rows], right[columns])
-            found = found - self._low[left[rows]] @ self._low[right[columns]].T
-            block[np.ix_(rows, columns)] = found
+        for part in self._track(_batches(out), "couplings"):
+            sides = [(node[:r], node[r:]) for node in here[part]]
+            pairs = [(i[i >= 0], j[j >= 0]) for i, j in sides]
+            blocks = entry_blocks(self._H, pairs)
+            for k, block in enumerate(blocks):
+                i, j = pairs[k]
+                inside = np.ix_(*(side >= 0 for side in sides[k]))
+                out[part][k][inside] = block - self._low[i] @ self._low[j].T
         return out
 
-    @cached_property
-    def _panel(self) -> Array:
-        """Scaled random columns of the remainder, asked for where ranks are."""
+    def _far_panel(self) -> Array:
+        """Return scaled random columns of the remainder."""
         H, sampled = self._H, self._sampled
         P = H.shape[0]
         panel = np.empty((P, len(sampled)), H.dtype)
@@ -115,6 +118,19 @@ class FromEntries:
         own = np.maximum(panel[sampled, np.arange(len(sampled))], 0)
         panel *= np.divide(1, np.sqrt(own), out=np.zeros_like(own), where=own > 0)
         return panel
+
+
+def principal_block(H: Any, low: Array, index: Array) -> Array:
+    """Return a principal block of ``H - low low^T``, some rows at a time."""
+    out = np.empty((len(index), len(index)), H.dtype)
+    for part in _batches(out):
+        (out[part],) = entry_blocks(H, [(index[part], index)])
+    return symmetric(out) - low[index] @ low[index].T
+
+
+def _batches(blocks: Array) -> list[slice]:
+    """Return batches of blocks, or rows, that take an eighth of the working memory."""
+    return slices(len(blocks), max(1, working_memory() // (8 * blocks[0].nbytes)))
 
 
 def symmetric(block: Array) -> Array:

@@ -178,6 +178,10 @@ class FromProducts:
         self._inside = inside
         self._levels, top = nested_bases(omega, Y, rank, track)
         self._blocks = diagonal_blocks(self._levels, top)
+        if self._levels:
+            # Where a far field has less than that rank, its basis is completed by any
+            # directions, those of indices that fill leaves up among them.
+            self._levels[0].U[~inside] = 0
         self._depth, self._rows = 0, None
 
     def blocks(self) -> Array:

@@ -63,7 +63,7 @@ class HierarchicalMatrix(LinearOperator):
 
     Built by :func:`skgnh.hmatrix.compress`. With nodes of m indices, rank r and a head
     of h, products cost O(P (m + r) + h^2), a factorisation
-    O(P (m^2 + r^2) + h^3), and memory is P (m + r) + h^2 / 2 numbers.
+    O(P (m^2 + r^2) + h^3), and memory is P (m + r) + h^2 numbers.
 
     References
     ----------
@@ -90,7 +90,7 @@ class HierarchicalMatrix(LinearOperator):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays; of symmetric blocks, one triangle."""
+        """Bytes of what the arrays say: of symmetric blocks, one triangle."""
         symmetric = [self.top, *(level.D for level in self.levels)]
         symmetric.append(self.head.D[None])
         triangles = sum(D.size + D.shape[0] * D.shape[1] for D in symmetric) // 2

@@ -35,6 +35,17 @@ class PrincipalSubmatrix(LinearOperator):
         """Return the block of some of these rows and columns."""
         return self._H.entries(self._index[rows], self._index[columns])
 
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several such blocks."""
+        return entry_blocks(self._H, [tuple(self._index[i] for i in p) for p in pairs])
+
     def diagonal(self) -> Array:
         """Return the diagonal."""
         return self._H.diagonal()[self._index]
+
+
+def entry_blocks(H: Any, pairs: list[tuple[Array, Array]]) -> list[Array]:
+    """Return several blocks of H, at once where that is offered."""
+    if hasattr(H, "entry_blocks"):
+        return H.entry_blocks(pairs)
+    return [H.entries(rows, columns) for rows, columns in pairs]

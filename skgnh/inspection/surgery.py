@@ -40,6 +40,7 @@ def surgery(
                 t[Q] = solve(inverse.entries(Q, Q), -theta[Q], assume_a="pos")
     else:
         diagonal = inverse.diagonal()
+        _check_positive(diagonal)
         saliency = np.where(free, theta**2 / diagonal, np.inf)
         chosen = np.argsort(saliency, kind="stable")[:count]
         t[chosen] = -theta[chosen] / diagonal[chosen]
@@ -80,11 +81,7 @@ def _elimination(A: Array, theta: Array, count: int) -> tuple[Array, Array]:
     L = np.empty((len(A), count))
     order, rises = np.empty(count, int), np.empty(count)
     for k in range(count):
-        if diagonal[left].min() <= 0:
-            raise LinAlgError(
-                "The inverse of F is not positive definite to rounding: raise the "
-                "damping."
-            )
+        _check_positive(diagonal[left])
         saliency = np.full(len(A), np.inf)
         np.divide(theta**2, diagonal, out=saliency, where=left)
         w = saliency.argmin()
@@ -95,3 +92,10 @@ def _elimination(A: Array, theta: Array, count: int) -> tuple[Array, Array]:
         diagonal -= column**2
         L[:, k] = column
     return order, rises
+
+
+def _check_positive(diagonal: Array) -> None:
+    if diagonal.min() <= 0:
+        raise LinAlgError(
+            "The inverse of F is not positive definite to rounding: raise the damping."
+        )

@@ -1,7 +1,7 @@
 """The Gauss-Newton Hessian of a multi-layer perceptron."""
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -194,21 +194,60 @@ class GaussNewtonHessian(LinearOperator):
             The block, after one backward pass of d columns: O(n d k m), or d times less
             where many of the indices share neurons.
         """
-        rows, columns = np.asarray(rows), np.asarray(columns)
-        left, right = blocks.sides(self.root, rows, columns)
+        return self.entry_blocks([(rows, columns)])[0]
+
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several blocks in one sweep over the samples.
+
+        Where the carried-back roots do not fit the working memory, each call makes them
+        anew: many blocks cost r backward passes then, not r each.
+
+        Parameters
+        ----------
+        pairs : list of (array of int of shape (k,), array of int of shape (m,))
+            Rows and columns of each block.
+
+        Returns
+        -------
+        list of ndarray of shape (k, m)
+            See :meth:`entries`.
+
+        Raises
+        ------
+        ValueError
+            If an index is off, or the blocks exceed the working memory.
+        """
+        pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
+        located = [blocks.sides(self.root, *pair) for pair in pairs]
+        shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
         require(
-            len(rows) * len(columns) * self.dtype.itemsize,
-            f"A block of {len(rows)} x {len(columns)} entries",
+            sum(len(i) * len(j) for i, j in pairs) * self.dtype.itemsize,
+            f"{len(pairs)} blocks of up to {max(shapes, key=len, default='0')} entries",
             "Take fewer at a time",
         )
-        out = np.where(
-            rows[:, None] == columns[None, :], self.ridge[columns], self.dtype.type(0)
-        )
-        if self._tables is not None:
-            return out + self._tables.block(left, right)
-        for _, inputs, back in self.root.factors(len(rows) + len(columns)):
-            out += blocks.block(inputs, back, left, right)
+        out = [
+            np.where(i[:, None] == j, self.ridge[j], self.dtype.type(0))
+            for i, j in pairs
+        ]
+        widest = max((len(i) + len(j) for i, j in pairs), default=0)
+        for block in self._sweep(widest):
+            for total, sides in zip(out, located, strict=True):
+                total += block(*sides)
         return out
+
+    def _sweep(self, n_columns: int) -> Iterator[Callable]:
+        """Yield what gives a block of the data's part over some samples after others.
+
+        Blocks together of `n_columns` rows and columns at most.
+        """
+        if self._tables is not None:
+            yield self._tables.block
+        elif PairTables.pay(self.root) and not self.root.is_kept:
+            for tables in PairTables.of_parts(self.root):
+                yield tables.block
+        else:
+            for _, inputs, back in self.root.factors(n_columns):
+                yield partial(blocks.block, inputs, back)
 
     @cached_property
     def _tables(self) -> PairTables | None:

@@ -232,6 +232,10 @@ class RotatedRoot(GaussNewtonRoot):
         """Return Q^T J_S^T u for k vectors (n, k, r), of shape (k, P)."""
         return self.basis.rotate(super().backward(rows, trace, u).T).T
 
+    def take(self, samples: Array) -> "RotatedRoot":
+        """Return the root over some of the samples."""
+        return RotatedRoot(super().take(samples), self.basis)
+
     def blocks(self) -> Iterator[Array]:
         """Yield chunks of rows of J_S Q as arrays of P columns."""
         every = np.arange(self.shape[1])
@@ -306,11 +310,19 @@ class RotatedHessian(LinearOperator):
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block ``(Q^T H Q)[rows, columns]``; see GaussNewtonHessian."""
-        out = self._data.entries(rows, columns)
-        (depth, mu, _), (other, mu_, _) = map(self._data.root.locate, (rows, columns))
-        same = (depth[:, None] == other) & (mu[:, None] == mu_)
-        left = self._gap[rows] * self._bias[rows]
-        return out + same * left[:, None] * self._bias[columns]
+        return self.entry_blocks([(rows, columns)])[0]
+
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several blocks in one sweep; see GaussNewtonHessian."""
+        out = self._data.entry_blocks(pairs)
+        for block, (rows, columns) in zip(out, pairs, strict=True):
+            (depth, mu, _), (other, mu_, _) = map(
+                self._data.root.locate, (rows, columns)
+            )
+            same = (depth[:, None] == other) & (mu[:, None] == mu_)
+            left = self._gap[rows] * self._bias[rows]
+            block += same * left[:, None] * self._bias[columns]
+        return out
 
     def diagonal(self) -> Array:
         """Return the diagonal of ``Q^T H Q``."""

@@ -154,6 +154,11 @@ class GaussNewtonRoot(LinearOperator):
         for rows in slices(self.linearization.n_rows, size):
             yield rows, [a[rows] for a in inputs], [B[rows] for B in back]
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the lists over all rows are kept."""
+        return self._kept is not None
+
     @cached_property
     def _kept(self) -> tuple[list, list] | None:
         """The two lists over all rows, if they fit: entries ask for them often."""
@@ -204,7 +209,7 @@ class GaussNewtonRoot(LinearOperator):
 
     def compact_factors(self) -> Iterator[tuple[slice, list, list]]:
         """Yield the factors, those of the outputs as diagonals where that is less."""
-        if self._kept is None and self.has_diagonal_outputs:
+        if self.has_diagonal_outputs and not self.is_kept:
             return self.make_factors(diagonal=True)
         return self.factors()
 
@@ -303,7 +308,7 @@ class GaussNewtonRoot(LinearOperator):
         samples, roots = np.divmod(index, self.n_roots)
         if self._kept is None:
             drawn, at = np.unique(samples, return_inverse=True)
-            inputs, back = self._take(drawn).lists()
+            inputs, back = self.take(drawn).lists()
         else:
             at, (inputs, back) = samples, self._kept
         out = np.empty((len(index), self.shape[1]), self.dtype)
@@ -311,7 +316,7 @@ class GaussNewtonRoot(LinearOperator):
             np.multiply(B[at, roots, :, None], densified(a[at])[:, None], out=layer)
         return out
 
-    def _take(self, samples: Array) -> "GaussNewtonRoot":
+    def take(self, samples: Array) -> "GaussNewtonRoot":
         """Return the root over some of the samples."""
         linearization = self.linearization.take(samples)
         weights, probes = self.weights[samples], self.probes_of(samples)

@@ -1,10 +1,11 @@
 """Entries of a GNH with many outputs, from tables over pairs of neurons."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from skgnh.memory import fits
+from skgnh.memory import slices, working_memory
 from skgnh.network import densified
 from skgnh.operators.blocks import Part, assemble, by_neurons
 
@@ -53,14 +54,27 @@ class PairTables:
                 table[:, :, rows] = np.moveaxis(block, 0, 2)
 
     @staticmethod
-    def suit(root: Any) -> bool:
-        """Say whether the tables pay and fit half the working memory."""
-        if root.n_roots <= _MANY_ROOTS or not root.has_diagonal_outputs:
-            return False
+    def pay(root: Any) -> bool:
+        """Say whether there are so many roots that tables spare work."""
+        return root.n_roots > _MANY_ROOTS and root.has_diagonal_outputs
+
+    @staticmethod
+    def samples(root: Any) -> int:
+        """Return of how many samples, at least one, they fit half the memory."""
         *hidden, d = root.network.layer_units[1:]
         numbers = sum(hidden) * (sum(hidden) + d) + d + sum(root.network.layer_units)
-        size = root.linearization.n_rows * numbers * root.dtype.itemsize
-        return fits(2 * size)
+        return max(1, working_memory() // (2 * numbers * root.dtype.itemsize))
+
+    @classmethod
+    def suit(cls, root: Any) -> bool:
+        """Say whether the tables pay and those of all samples fit."""
+        return cls.pay(root) and root.linearization.n_rows <= cls.samples(root)
+
+    @classmethod
+    def of_parts(cls, root: Any) -> Iterator["PairTables"]:
+        """Yield the tables of as many samples at a time as fit."""
+        for part in slices(root.linearization.n_rows, cls.samples(root)):
+            yield cls(root.take(np.arange(part.start, part.stop)))
 
     def diagonal(self) -> Array:
         """Return the diagonal of the data's part: O(n P)."""

@@ -62,8 +62,8 @@ class HMatrix(Preconditioned):
     storage : int, default=128
         Numbers a parameter.
     share : float or None, default=None
-        Of the storage left by the basis, that of the global part, half of the rest
-        being the head's; 1 leaves a diagonal remainder. None chooses.
+        Of the storage left by the basis, that of the global part; 1 leaves a diagonal
+        remainder. In the Kronecker basis half of the rest is the head's. None chooses.
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
@@ -73,10 +73,14 @@ class HMatrix(Preconditioned):
         When to build anew; 0 builds at every point.
     random_state : int, default=0
         Seed.
-    max_iter, tol, rtol, decay, direct
-        See :class:`skgnh.solvers.preconditioned.Preconditioned`. Steps are nearer to
-        exact ones by default than those of other preconditioners, as iterations are
-        cheap beside what this one costs to make.
+    max_iter : int, default=100
+        Most iterations for a right-hand side.
+    tol : float, default=1e-4
+        Relative progress a step under which Martens' rule stops: less than that of
+        other preconditioners, as iterations are cheap beside what this one costs to
+        make.
+    rtol, decay, direct
+        See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
     References
     ----------
@@ -201,7 +205,7 @@ class Approximation(LinearOperator):
         super().__init__(matrix.dtype, matrix.shape)
         self.choice, self.basis, self.matrix = choice, basis, matrix
         self.shift = 0.0
-        self._damping, self._factor = None, None
+        self.forget()
 
     @property
     def size(self) -> int:
@@ -223,6 +227,10 @@ class Approximation(LinearOperator):
             self._factor = self.matrix.factor(damping + self.shift)
             self._damping = damping
         return self._factor
+
+    def forget(self) -> None:
+        """Let the last factorisation go."""
+        self._damping, self._factor = None, None
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution for rhs of shape (P,) or (P, k)."""
@@ -307,8 +315,15 @@ class HMatrixFactor(Factor):
             for A, norm in zip(self._open, norms, strict=True)
             for multiple in (0.0, _SHIFT)
         ]
-        values = [self._trial(A, damping) for A in tried]
-        self._keep(tried[int(np.argmin(values))])
+        best, least = tried[0], np.inf
+        for A in tried:
+            value = self._trial(A, damping)
+            loser = A
+            if value < least:
+                best, loser, least = A, best, value
+            if loser is not best:
+                loser.forget()
+        self._keep(best)
 
     def _trial(self, approximation: Approximation, damping: float) -> float:
         b, shift = self._random(1)[:, 0], self._H.dtype.type(damping)

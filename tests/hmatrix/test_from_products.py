@@ -165,6 +165,19 @@ def test_matrix_is_positive_semidefinite(name, global_rank):
         assert eigenvalues[0] >= -1e-12 * max(eigenvalues[-1], np.max(array))
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_indices_that_fill_leaves_up_are_uncoupled_in_a_far_field_of_low_rank(seed):
+    # Bases are completed by any directions where the far field has less than the rank.
+    rng = np.random.default_rng(seed)
+    P = int(rng.integers(20, 60))
+    F = rng.standard_normal((P, 2)) * np.exp(rng.uniform(-8, 0, P))[:, None]
+    A = made(F @ F.T, rank=3, leaf_size=4, random_state=seed)
+    B = symmetric(dense(A)) + np.mean(F**2) * np.eye(P)
+    factor = A.factor(np.mean(F**2))
+    assert_close(factor.solve(B), np.eye(P), rtol=1e-9)
+    assert factor.logdet() == pytest.approx(np.linalg.slogdet(B)[1], rel=1e-9)
+
+
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_damped_network_is_positive_definite(first):
     for seed in range(first, first + 50):

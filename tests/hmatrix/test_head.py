@@ -5,6 +5,7 @@ import pytest
 from cases import assert_close
 from matrices import PSD, digits_hessian, kernel, low_rank, points, symmetric
 from scipy.sparse.linalg import aslinearoperator
+from sklearn import config_context
 
 from skgnh.hmatrix import compress
 from skgnh.hmatrix.submatrix import PrincipalSubmatrix
@@ -168,3 +169,19 @@ def test_submatrix_is_that_of_the_array():
     rows, columns = np.array([2, 0]), np.array([1, 3, 3])
     answer = H.entries(rows, columns)
     assert_close(answer, expected[np.ix_(rows, columns)], rtol=1e-14)
+
+
+def test_head_is_read_in_strips_within_the_working_memory():
+    H = digits_hessian(60, (9,))
+    sizes, entry_blocks = [], H.entry_blocks
+
+    def record(pairs):
+        sizes.append(sum(len(i) * len(j) for i, j in pairs) * 8)
+        return entry_blocks(pairs)
+
+    H.entry_blocks = record
+    with config_context(working_memory=0.5):
+        A = compress(H, head_size=300, rank=0, leaf_size=4)
+    assert max(sizes) <= 2**16 < 8 * 300**2
+    S = A.head.index
+    assert_close(A.head.D, H.toarray()[np.ix_(S, S)], rtol=1e-10)

@@ -156,3 +156,43 @@ def test_tables_give_the_block_of_the_oracle(first, second, kind, n_hidden, conv
     root = case.operator(convert=convert).root
     found = PairTables(root).block(*located(root, first, second))
     assert_close(found, expected(case, first, second))
+
+
+WAYS_OF_A_SWEEP = {
+    "tables of all samples": (True, 40, False),
+    "tables of some at a time": (True, 7, False),
+    "lists, though tables would pay": (True, 7, True),
+    "lists that are kept": (False, 40, True),
+    "lists made anew": (False, 40, False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OF_A_SWEEP)
+@pytest.mark.parametrize("kind", ["squared", "multilabel", "softmax"])
+def test_several_blocks_in_one_sweep_are_those_of_the_oracle(kind, way, monkeypatch):
+    many, samples, kept = WAYS_OF_A_SWEEP[way]
+    monkeypatch.setattr("skgnh.operators.tables._MANY_ROOTS", 1 if many else 100)
+    monkeypatch.setattr(PairTables, "samples", lambda root: samples)
+    case = Case("tanh", 2, kind, weighted=True, n=40)
+    H, J = case.operator(ridge=False), case.root()
+    if not kept:
+        H.root._kept = None
+    sizes, make = [], PairTables.__init__
+
+    def record(self, root):
+        sizes.append(root.linearization.n_rows)
+        make(self, root)
+
+    monkeypatch.setattr(PairTables, "__init__", record)
+    P = H.shape[0]
+    pairs = [(INDICES[i](P), INDICES[j](P)) for i in INDICES for j in INDICES]
+    for (rows, columns), block in zip(pairs, H.entry_blocks(pairs), strict=True):
+        assert_close(block, J[:, rows].T @ J[:, columns], rtol=1e-11)
+    if not many or kind == "softmax" or (kept and samples < 40):
+        assert sizes == []
+    else:
+        assert sizes == ([40] if samples == 40 else [7] * 5 + [5])
+
+
+def test_no_blocks_are_none():
+    assert CASES[0].operator().entry_blocks([]) == []
