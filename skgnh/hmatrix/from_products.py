@@ -179,7 +179,7 @@ class FromProducts:
         self._levels, top = nested_bases(omega, Y, rank, track)
         self._blocks = diagonal_blocks(self._levels, top)
         if self._levels:
-            # Where a far field has less than that rank, its basis is completed by any
+            # A basis larger than the rank of the far field is completed by any
             # directions, those of indices that fill leaves up among them.
             self._levels[0].U[~inside] = 0
         self._depth, self._rows = 0, None
