@@ -69,7 +69,9 @@ def by_root(root: Any) -> Array:
         np.matmul(rows, rows.T, out=out[tile, tile])
         if len(later):
             np.matmul(rows, later.T, out=out[tile, tile.stop :])
-    if first.shape[1] < root.shape[0]:
+    is_all = first.shape[1] == root.shape[0]
+    del first, rows, later
+    if not is_all:
         (syrk,) = get_blas_funcs(("syrk",), (out,))
         for block in blocks:
             # BLAS sees arrays in C order transposed: its lower triangle is the upper.

@@ -330,9 +330,9 @@ class GaussNewtonHessian(LinearOperator):
     def toarray(self) -> Array:
         """Return H as an array of shape (P, P).
 
-        With few roots from blocks of J_S, n r P^2 operations; else from sums over the
-        roots for each pair of neurons (Fairbank and Alonso, 2012), at most n P^2 and
-        O(n r) for each such pair.
+        From blocks of J_S, n r P^2 operations, or from sums over the roots for each
+        pair of neurons (Fairbank and Alonso, 2012), at most n P^2 and O(n r) for each
+        such pair: whichever is less.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import GaussNewtonHessian, KroneckerBasis, RotatedHessian
 from skgnh.operators.kronecker import Rotation, kronecker_factors
+from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
 TAILS = (0.0, 0.05, 0.5)
@@ -188,6 +189,14 @@ def test_many_outputs_are_tabulated_in_the_basis(tail, kind, ridge, dtype):
     # A diagonal root of the outputs stays one, though probes have blurred the factor.
     assert rotated._data._tables is not None
     assert rotated.basis.rotations[-1][0] is None
+
+
+@pytest.mark.parametrize("kind", TABULATED)
+def test_tables_of_some_samples_at_a_time_serve_too(kind, monkeypatch):
+    monkeypatch.setattr(PairTables, "samples", lambda root: 4)
+    monkeypatch.setattr(GaussNewtonRoot, "is_kept", False)
+    rotated = check(many_outputs(kind), 0.0)
+    assert rotated._data._tables is None
 
 
 def test_many_outputs_of_a_softmax_are_rotated():
