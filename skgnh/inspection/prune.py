@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.inspection.draws import gradient_draws
 from skgnh.inspection.surgery import surgery
 from skgnh.memory import require
 from skgnh.objective import Objective
+from skgnh.operators.random import generator
 
 Array = Any
 
@@ -78,7 +79,7 @@ def prune(
         Whether a weight takes into account those that went before it in the step. If
         False, each is chosen and constrained as if it were alone,
         :math:`t_w = -\theta_w / [F^{-1}]_{ww}`, as in M-FAC.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, Generator, RandomState or None, default=None
         Seed of the draws.
 
     Returns
@@ -164,7 +165,7 @@ def prune(
             f"A block of {width} parameters",
             "Take a smaller block_size",
         )
-    rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+    rng = generator(random_state)
     theta = start.astype(np.float64)
     kept = (1 - present) * ((1 - sparsity) / (1 - present)) ** (
         np.arange(1, n_steps + 1) / n_steps
