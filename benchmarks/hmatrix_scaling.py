@@ -93,7 +93,7 @@ def scaling_row(H, args):
     return {
         "P": P,
         "build s": build,
-        "factor s": min(first, fastest(lambda: matrix.factor(damping), 2)),
+        "factor s": min(first, fastest(lambda: matrix.factor(damping), 4)),
         "solve s": fastest(lambda: factor.solve(v)),
         "solve cold s": cold(lambda: factor.solve(v)),
         "solve many s": fastest(lambda: factor.solve(V)),

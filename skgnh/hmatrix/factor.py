@@ -165,9 +165,9 @@ def _shift(D: Array, damping: float) -> Array:
 
 
 def _invert(L: Array) -> Array:
-    """Return the inverses of a stack of lower triangles."""
+    """Overwrite a stack of lower triangles with their inverses."""
     (trtri,) = get_lapack_funcs(("trtri",), (L,))
-    out = np.empty_like(L)
-    for block, inverse in zip(L, out, strict=True):
-        inverse[:] = trtri(block.T, lower=0)[0].T
-    return out
+    for block in L:
+        # LAPACK sees the upper triangle of an array in its own order.
+        trtri(block.T, lower=0, overwrite_c=1)
+    return L

@@ -224,6 +224,7 @@ class Approximation(LinearOperator):
     def factor(self, damping: float) -> Any:
         """Return the factorisation at ``damping + shift``, in the basis."""
         if damping != self._damping:
+            self.forget()
             self._factor = self.matrix.factor(damping + self.shift)
             self._damping = damping
         return self._factor
