@@ -9,7 +9,8 @@ from scipy.sparse.linalg import eigsh
 
 from skgnh.hmatrix.low_rank import nystrom
 from skgnh.inspection.eigenpairs import hierarchical
-from skgnh.solvers.hmatrix import HMatrix, HMatrixFactor
+from skgnh.solvers.hmatrix import HMatrix
+from skgnh.solvers.hmatrix_factor import HMatrixFactor
 from skgnh.solvers.kfac import KroneckerFactor
 from skgnh.solvers.nystrom import LowRankFactor
 from skgnh.solvers.preconditioned import conjugate_gradients

@@ -26,7 +26,7 @@ from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import DenseMatrix, GaussNewtonHessian
 from skgnh.solvers import CG, HMatrix, all_solvers
-from skgnh.solvers.hmatrix import Choice, HMatrixFactor
+from skgnh.solvers.hmatrix_factor import Choice, HMatrixFactor
 from skgnh.solvers.preconditioned import PreconditionedFactor
 
 EXACT = {"max_iter": 10_000, "rtol": 1e-12}
