@@ -52,9 +52,12 @@ def test_rotation_is_orthogonal_and_begins_with_the_vectors(dtype, n, k, kind):
     assert np.max(np.abs(Q @ Q.T - np.eye(n))) < 50 * eps
     signs = np.sign(np.sum(Q[:, :k] * vectors, axis=0))
     assert np.max(np.abs(Q[:, :k] * signs - vectors)) < 50 * eps
-    X = np.random.default_rng(1).standard_normal((3, 4, n)).astype(dtype)
-    assert_close(rotation.right(X), X @ Q, rtol=50 * eps)
-    assert_close(rotation.right(X, transposed=True), X @ Q.T, rtol=50 * eps)
+    for rows in (4, 20):
+        X = np.random.default_rng(1).standard_normal((3, rows, n)).astype(dtype)
+        assert rotation.right(X).dtype == dtype
+        assert_close(rotation.right(X), X @ Q, rtol=50 * eps)
+        assert_close(rotation.right(X, transposed=True), X @ Q.T, rtol=50 * eps)
+    assert rotation.right(X[:0]).shape == (0, rows, n)
 
 
 def test_rotation_holds_its_reflectors_and_a_triangle():
