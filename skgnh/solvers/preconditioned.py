@@ -165,10 +165,14 @@ def conjugate_gradients(
         yield x, r, -0.5 * float(x @ (b + r))
         if rz <= 0:
             return
-        Ap = product(p)
-        curvature = p @ Ap
-        if not curvature > 0 or not np.isfinite(curvature):
-            raise LinAlgError("Conjugate gradients met non-positive curvature.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            Ap = product(p)
+            curvature = p @ Ap
+        if not 0 < curvature < np.inf:
+            raise LinAlgError(
+                "Conjugate gradients met non-positive curvature, or one that is not "
+                "finite."
+            )
         alpha = rz / curvature
         past.append(r / rz, z)
         x = x + alpha * p

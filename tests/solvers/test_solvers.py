@@ -253,6 +253,14 @@ def test_iterates_carry_their_residual_and_quadratic(start):
     assert values[-1] == pytest.approx(best, rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [3e38, np.inf, np.nan, -1.0])
+def test_curvature_that_is_not_positive_and_finite_ends_the_iteration(scale):
+    b = np.ones(5, np.float32)
+    iterates = conjugate_gradients(lambda x: np.float32(scale) * x, b, lambda r: r)
+    with pytest.raises(LinAlgError, match="met non-positive curvature, or one that is"):
+        list(iterates)
+
+
 def test_martens_rule_stops_early_with_little_left_to_gain():
     H = prescribed(*np.geomspace(1e-6, 1, 300))
     b = right_hand_side(H)
