@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.progress import Track, silent
 from skgnh.hmatrix.submatrix import entry_blocks
@@ -104,7 +103,7 @@ class FromEntries:
         P = H.shape[0]
         panel = np.empty((P, len(sampled)), H.dtype)
         batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
-        parts = list(gen_batches(len(sampled), batch))
+        parts = slices(len(sampled), batch)
         for part in self._track(parts, "sampled columns"):
             columns = sampled[part]
             unit = np.zeros((P, len(columns)), H.dtype)
@@ -145,7 +144,7 @@ def check_symmetric(block: Array) -> None:
         raise np.linalg.LinAlgError("H must be finite.")
     # Rows and columns, their difference and its absolute values.
     size = rows_per_chunk(4 * block[0].nbytes)
-    parts = list(gen_batches(len(block), size))
+    parts = slices(len(block), size)
     gap = max(np.abs(block[part] - block[:, part].T).max() for part in parts)
     scale = max(np.abs(block[part]).max() for part in parts)
     if gap > np.finfo(block.dtype).eps ** 0.5 * scale:

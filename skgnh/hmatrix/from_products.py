@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.factor import batched_cholesky
 from skgnh.hmatrix.progress import Track, silent
-from skgnh.memory import rows_per_chunk
+from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
 
@@ -85,7 +84,7 @@ def nested_bases(
             np.empty((K, m, m), Y.dtype),
         )
         inner = np.empty((2, K, r, s), Y.dtype)
-        parts = list(gen_batches(K, rows_per_chunk(s * s * Y.itemsize)))
+        parts = slices(K, rows_per_chunk(s * s * Y.itemsize))
         for part in track(parts, "bases"):
             M, null = _divide(Y[part], omega[part])
             far = Y[part] @ null

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
 
 from skgnh.hmatrix.factor import batched_cholesky
 from skgnh.hmatrix.from_entries import FromEntries
@@ -12,7 +11,7 @@ from skgnh.hmatrix.from_products import FromProducts
 from skgnh.hmatrix.hierarchical import Level, principal
 from skgnh.hmatrix.progress import Track
 from skgnh.hmatrix.skeleton import select
-from skgnh.memory import rows_per_chunk
+from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
 
@@ -46,7 +45,7 @@ def _skeletons(D: Array, far: Any, rank: int, tol: float, track: Track) -> Array
     Nodes are taken in batches, which bounds the memory and stays in cache; those that
     ended with fewer indices than a later batch needs are taken again.
     """
-    batches = list(gen_batches(len(D), rows_per_chunk(D[0].nbytes)))
+    batches = slices(len(D), rows_per_chunk(D[0].nbytes))
 
     def chosen(batch, least):
         return select(D[batch], far(batch), rank, tol, least)

@@ -20,28 +20,33 @@ class PrincipalSubmatrix(LinearOperator):
     """
 
     def __init__(self, H: Any, index: Array):
-        super().__init__(H.dtype, (len(index), len(index)))
-        self._H, self._index = H, index
+        self._H, self.index = H, np.asarray(index)
+        super().__init__(H.dtype, (len(self.index),) * 2)
 
     def _matmat(self, V: Array) -> Array:
-        X = np.zeros((self._H.shape[0], V.shape[1]), self.dtype)
-        X[self._index] = V
-        return (self._H @ X)[self._index]
+        return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
 
     def _adjoint(self) -> "PrincipalSubmatrix":
         return self
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of some of these rows and columns."""
-        return self._H.entries(self._index[rows], self._index[columns])
+        return self._H.entries(self.index[rows], self.index[columns])
 
     def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
         """Return several such blocks."""
-        return entry_blocks(self._H, [tuple(self._index[i] for i in p) for p in pairs])
+        return entry_blocks(self._H, [tuple(self.index[i] for i in p) for p in pairs])
 
     def diagonal(self) -> Array:
         """Return the diagonal."""
-        return self._H.diagonal()[self._index]
+        return self._H.diagonal()[self.index]
+
+
+def expanded(V: Array, index: Array, size: int) -> Array:
+    """Return vectors of that size, zero but at the index."""
+    out = np.zeros((size, *V.shape[1:]), V.dtype)
+    out[index] = V
+    return out
 
 
 def entry_blocks(H: Any, pairs: list[tuple[Array, Array]]) -> list[Array]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from skgnh.hmatrix.submatrix import PrincipalSubmatrix, expanded
 from skgnh.memory import require
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 
@@ -36,7 +37,7 @@ class RestrictedRoot(LinearOperator):
         return (self._root.T @ U)[self.index]
 
 
-class RestrictedHessian(LinearOperator):
+class RestrictedHessian(PrincipalSubmatrix):
     """Principal submatrix of a Hessian, where the other parameters do not move.
 
     It answers what solvers ask, except for what belongs to whole layers (Gram matrices
@@ -68,25 +69,14 @@ class RestrictedHessian(LinearOperator):
     """
 
     def __init__(self, H: GaussNewtonHessian, index: Array):
-        self._H, self.index = H, np.asarray(index)
+        super().__init__(H, index)
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
         if hasattr(H, "root"):
             self.n_roots, self.root = H.n_roots, RestrictedRoot(H.root, self.index)
-        super().__init__(H.dtype, (len(self.index),) * 2)
-
-    def _matmat(self, V: Array) -> Array:
-        return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
-
-    def _adjoint(self) -> "RestrictedHessian":
-        return self
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal; see :meth:`GaussNewtonHessian.diagonal`."""
         return self._H.diagonal(n_probes, random_state)[self.index]
-
-    def entries(self, rows: Array, columns: Array) -> Array:
-        """Return the block of these rows and columns."""
-        return self._H.entries(self.index[rows], self.index[columns])
 
     def toarray(self) -> Array:
         """Return it as an array of shape (k, k).
@@ -109,10 +99,3 @@ class RestrictedHessian(LinearOperator):
             block = block[:, self.index]
             out += block.T @ block
         return out
-
-
-def expanded(V: Array, index: Array, n_parameters: int) -> Array:
-    """Return vectors of all parameters, zero but at the index."""
-    out = np.zeros((n_parameters, *V.shape[1:]), V.dtype)
-    out[index] = V
-    return out
