@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 from scipy.sparse.linalg import eigsh
 
-from skgnh.hmatrix.low_rank import nystrom
+from skgnh.linalg.nystrom import nystrom
 from skgnh.inspection.eigenpairs import hierarchical
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.hmatrix_factor import HMatrixFactor

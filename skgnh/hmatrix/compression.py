@@ -9,11 +9,10 @@ from skgnh.hmatrix.from_entries import FromEntries, principal_block, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
-from skgnh.hmatrix.low_rank import nystrom
-from skgnh.hmatrix.progress import tracker
 from skgnh.hmatrix.source import cheaper
-from skgnh.hmatrix.submatrix import PrincipalSubmatrix
 from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
+from skgnh.linalg import as_curvature, nystrom
+from skgnh.progress import tracker
 
 Array = Any
 
@@ -106,18 +105,19 @@ def compress(
     True
     """
     _check_parameters(rank, leaf_size, tol, global_rank, head_size, n_samples)
+    H = as_curvature(H)
     source = _check(H, order, source, head_size)
     leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
     P = H.shape[0]
     rng = np.random.default_rng(random_state)
-    diagonal = H.diagonal() if hasattr(H, "diagonal") else np.zeros(P)
+    diagonal = H.diagonal() if "diagonal" in H.offers else np.zeros(P)
     if not np.isfinite(diagonal).all() or (diagonal < 0).any():
         raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
     track = tracker(verbose)
     low = nystrom(H, min(global_rank, P), rng, track=track)
     every = np.arange(P)
     if max(leaf_size, head_size) >= P:
-        known = hasattr(H, "entries")
+        known = "entries" in H.offers
         top = H.entries(every, every) if known else H @ np.eye(P, dtype=H.dtype)
         top = symmetric(top) - low @ low.T
         return HierarchicalMatrix(every[None], [], top[None], low)
@@ -125,7 +125,7 @@ def compress(
     left = diagonal - np.einsum("ij,ij->i", low, low)
     first = np.sort(diagonal_order(left)[:head_size])
     others = np.delete(every, first)
-    rest = PrincipalSubmatrix(H, others) if head_size else H
+    rest = H.restricted(others) if head_size else H
     index = _leaves(rest, diagonal[others], leaf_size, order, rng)
     n_columns = n_products(index.shape[1], rank, n_samples)
     n_samples = (n_samples or 2 * leaf_size) if rank else 0
@@ -138,7 +138,7 @@ def compress(
         parts = FromEntries(rest, low[others], index, *of_entries)
     D, inside = parts.blocks(), index >= 0
     own = np.einsum("kii->ki", D)
-    if not hasattr(H, "diagonal"):
+    if "diagonal" not in H.offers:
         diagonal[index[inside]] = own[inside]
     jitter = _rounding(diagonal, low)
     own += np.where(inside, jitter[others][index], 0)
@@ -201,12 +201,12 @@ def _check_parameters(
 
 def _check(H: Any, order: str, source: str | None, head_size: int) -> str:
     """Return the source that H can be built from; refuse what is off."""
-    missing = [name for name in ("entries", "diagonal") if not hasattr(H, name)]
+    missing = [name for name in ("entries", "diagonal") if name not in H.offers]
     if source not in (None, *_SOURCES):
         raise ValueError(f"Unknown source {source!r}; choose among {_SOURCES}.")
     if missing and (source == "entries" or order in _ORDERS[1:] or head_size):
         raise ValueError(
-            f"{type(H).__name__} has no {' and no '.join(missing)}: "
+            f"{H.name} has no {' and no '.join(missing)}: "
             f"source='entries', the orders {_ORDERS[1:]} and a head need both. Wrap an "
             "array in skgnh.operators.DenseMatrix."
         )

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.hmatrix.progress import Track, silent
-from skgnh.hmatrix.submatrix import entry_blocks
 from skgnh.memory import rows_per_chunk, slices, working_memory
+from skgnh.progress import Track, silent
 
 Array = Any
 
@@ -32,7 +31,7 @@ class FromEntries:
     diagonal : ndarray of shape (P,)
         That of H.
     track : callable
-        Shows how far the loops are, see :func:`skgnh.hmatrix.progress.tracker`.
+        Shows how far the loops are, see :func:`skgnh.progress.tracker`.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class FromEntries:
         out[:] = np.eye(index.shape[1])
         for part in self._track(_batches(out), "leaves"):
             nodes = [node[node >= 0] for node in index[part]]
-            blocks = entry_blocks(self._H, [(node, node) for node in nodes])
+            blocks = self._H.entry_blocks([(node, node) for node in nodes])
             for whole, node, block in zip(out[part], nodes, blocks, strict=True):
                 m = len(node)
                 whole[:m, :m] = symmetric(block) - low[node] @ low[node].T
@@ -90,7 +89,7 @@ class FromEntries:
         for part in self._track(_batches(out), "couplings"):
             sides = [(node[:r], node[r:]) for node in here[part]]
             pairs = [(i[i >= 0], j[j >= 0]) for i, j in sides]
-            blocks = entry_blocks(self._H, pairs)
+            blocks = self._H.entry_blocks(pairs)
             for k, block in enumerate(blocks):
                 i, j = pairs[k]
                 inside = np.ix_(*(side >= 0 for side in sides[k]))
@@ -123,7 +122,7 @@ def principal_block(H: Any, low: Array, index: Array) -> Array:
     """Return a principal block of ``H - low low^T``, some rows at a time."""
     out = np.empty((len(index), len(index)), H.dtype)
     for part in _batches(out):
-        (out[part],) = entry_blocks(H, [(index[part], index)])
+        (out[part],) = H.entry_blocks([(index[part], index)])
     return symmetric(out) - low[index] @ low[index].T
 
 

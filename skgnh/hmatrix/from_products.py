@@ -7,8 +7,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from skgnh.hmatrix.factor import batched_cholesky
-from skgnh.hmatrix.progress import Track, silent
 from skgnh.memory import rows_per_chunk, slices
+from skgnh.progress import Track, silent
 
 Array = Any
 
@@ -60,7 +60,7 @@ def nested_bases(
     rank : int
         Most columns of a basis; ``s >= max(m, 2 rank) + rank``.
     track : callable
-        Shows how far a level is, see :func:`skgnh.hmatrix.progress.tracker`.
+        Shows how far a level is, see :func:`skgnh.progress.tracker`.
 
     Returns
     -------
@@ -151,7 +151,7 @@ class FromProducts:
     rng : Generator
         Draws them.
     track : callable
-        Shows how far the bases are, see :func:`skgnh.hmatrix.progress.tracker`.
+        Shows how far the bases are, see :func:`skgnh.progress.tracker`.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ from skgnh.hmatrix.factor import batched_cholesky
 from skgnh.hmatrix.from_entries import FromEntries
 from skgnh.hmatrix.from_products import FromProducts
 from skgnh.hmatrix.hierarchical import Level, principal
-from skgnh.hmatrix.progress import Track
 from skgnh.hmatrix.skeleton import select
 from skgnh.memory import rows_per_chunk, slices
+from skgnh.progress import Track
 
 Array = Any
 

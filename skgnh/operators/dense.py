@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 from sklearn.utils import check_array
+
+from skgnh.linalg import Curvature
 
 Array = Any
 
 
-class DenseMatrix(LinearOperator):
+class DenseMatrix(Curvature):
     """A symmetric array under the interface of the curvature operators.
 
     Parameters
@@ -30,6 +31,8 @@ class DenseMatrix(LinearOperator):
     array([2., 3.])
     """
 
+    offers = Curvature.offers | {"entries", "toarray"}
+
     def __init__(self, array: Array):
         array = check_array(array, dtype=[np.float64, np.float32])
         if array.shape[0] != array.shape[1]:
@@ -42,9 +45,6 @@ class DenseMatrix(LinearOperator):
 
     def _matmat(self, V: Array) -> Array:
         return self.array @ V
-
-    def _adjoint(self) -> "DenseMatrix":
-        return self
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of these rows and columns."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.network import ACTIVATIONS
@@ -24,7 +24,7 @@ class Adjoint(NamedTuple):
     """s''(z_l) times its derivative in s(z_l), of each hidden layer."""
 
 
-class ExactHessian(LinearOperator):
+class ExactHessian(Curvature):
     r"""The Hessian of a network's training objective, residuals included.
 
     .. math:: H = \sum_i w_i \Big( J_i^T Q_i J_i
@@ -88,6 +88,8 @@ class ExactHessian(LinearOperator):
     >>> bool(np.linalg.eigvalsh(H.toarray())[0] > -1e-3)
     True
     """
+
+    offers = Curvature.offers | {"toarray", "elimination"}
 
     def __init__(
         self,
@@ -233,9 +235,6 @@ class ExactHessian(LinearOperator):
                 dz += da.reshape(dz.shape)
             states.append(dz)
         return states
-
-    def _adjoint(self) -> "ExactHessian":
-        return self
 
     # ---- entries --------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.operators import blocks
@@ -19,7 +19,7 @@ from skgnh.operators.tables import PairTables
 Array = Any
 
 
-class GaussNewtonHessian(LinearOperator):
+class GaussNewtonHessian(Curvature):
     r"""The Gauss-Newton Hessian (GNH) of a network's training objective.
 
     .. math:: H = \sum_i w_i J_i^T Q_i J_i + \mathrm{diag}(ridge)
@@ -87,6 +87,15 @@ class GaussNewtonHessian(LinearOperator):
     >>> eigsh(H, k=3, return_eigenvectors=False).shape
     (3,)
     """
+
+    offers = Curvature.offers | {
+        "entries",
+        "toarray",
+        "root",
+        "gram",
+        "samples",
+        "layers",
+    }
 
     def __init__(
         self,
@@ -156,9 +165,6 @@ class GaussNewtonHessian(LinearOperator):
             moved = self.root.forward(rows, trace, directions)
             out += self.root.backward(rows, trace, moved)
         return out.T
-
-    def _adjoint(self) -> "GaussNewtonHessian":
-        return self
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 from skgnh.operators.root import GaussNewtonRoot
@@ -251,7 +251,7 @@ def _turn(X: Array, Q: Rotation | None) -> Array:
     return X if Q is None else Q.right(densified(X))
 
 
-class RotatedHessian(LinearOperator):
+class RotatedHessian(Curvature):
     """``Q^T H Q`` in a Kronecker basis Q, with the entries of a GNH.
 
     Parameters
@@ -283,6 +283,8 @@ class RotatedHessian(LinearOperator):
     True
     """
 
+    offers = Curvature.offers | {"entries"}
+
     def __init__(self, hessian: GaussNewtonHessian, basis: KroneckerBasis):
         H = hessian
         super().__init__(H.dtype, H.shape)
@@ -309,9 +311,6 @@ class RotatedHessian(LinearOperator):
         V = np.asarray(V, dtype=self.dtype)
         return self.basis.rotate(self.hessian @ self.basis.restore(V))
 
-    def _adjoint(self) -> "RotatedHessian":
-        return self
-
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block ``(Q^T H Q)[rows, columns]``; see GaussNewtonHessian."""
         return self.entry_blocks([(rows, columns)])[0]
@@ -328,6 +327,6 @@ class RotatedHessian(LinearOperator):
             block += same * left[:, None] * self._bias[columns]
         return out
 
-    def diagonal(self) -> Array:
-        """Return the diagonal of ``Q^T H Q``."""
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
+        """Return the diagonal of ``Q^T H Q``, exactly."""
         return self._data.diagonal() + self._gap * self._bias**2

@@ -3,14 +3,14 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg import Curvature
 from skgnh.memory import require
 
 Array = Any
 
 
-class LowRankHessian(LinearOperator):
+class LowRankHessian(Curvature):
     r"""A Gauss-Newton Hessian whose root is known by a few singular vectors.
 
     .. math:: J_S \approx U \,\mathrm{diag}(s)\, V^T, \qquad
@@ -48,6 +48,8 @@ class LowRankHessian(LinearOperator):
     array([4., 0., 0.])
     """
 
+    offers = Curvature.offers | {"entries", "toarray", "root", "gram"}
+
     def __init__(
         self, left: Array, values: Array, right: Array, ridge: Array | None = None
     ):
@@ -65,9 +67,6 @@ class LowRankHessian(LinearOperator):
     def _matmat(self, V: Array) -> Array:
         V = np.asarray(V, dtype=self.dtype)
         return self.root.T @ (self.root @ V) + self.ridge[:, None] * V
-
-    def _adjoint(self) -> "LowRankHessian":
-        return self
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root, of shape (k, m)."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.hmatrix.submatrix import PrincipalSubmatrix, expanded
+from skgnh.linalg.submatrix import PrincipalSubmatrix, expanded
 from skgnh.memory import require
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 
@@ -71,8 +71,13 @@ class RestrictedHessian(PrincipalSubmatrix):
     def __init__(self, H: GaussNewtonHessian, index: Array):
         super().__init__(H, index)
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
-        if hasattr(H, "root"):
+        if "root" in H.offers:
             self.n_roots, self.root = H.n_roots, RestrictedRoot(H.root, self.index)
+
+    @property
+    def offers(self) -> frozenset:
+        """What the whole offers, but for what belongs to whole layers."""
+        return self._H.offers & {"diagonal", "entries", "toarray", "root", "samples"}
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal; see :meth:`GaussNewtonHessian.diagonal`."""
@@ -92,7 +97,7 @@ class RestrictedHessian(PrincipalSubmatrix):
             f"The dense Gauss-Newton Hessian of {k} parameters",
             "Take a solver such as 'cg'",
         )
-        if not hasattr(self, "root"):
+        if "root" not in self.offers:
             return self._H.toarray()[np.ix_(self.index, self.index)]
         out = np.diag(self.ridge)
         for block in self._H.root.blocks():

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.hmatrix.low_rank import nystrom
+from skgnh.linalg.nystrom import nystrom
 from skgnh.solvers.base import Factor
 from skgnh.solvers.preconditioned import Preconditioned
 

@@ -5,7 +5,7 @@ import pytest
 from cases import assert_close
 from matrices import PSD, digits_hessian, low_rank, random_network, symmetric
 
-from skgnh.hmatrix.low_rank import nystrom
+from skgnh.linalg.nystrom import nystrom
 from skgnh.operators import DenseMatrix
 
 

@@ -6,7 +6,7 @@ from cases import Case, assert_close
 from matrices import correlated_hessian, digits_hessian, low_rank, symmetric
 from scipy.linalg import LinAlgError
 
-from skgnh.hmatrix.low_rank import nystrom
+from skgnh.linalg.nystrom import nystrom
 from skgnh.operators import DenseMatrix
 from skgnh.solvers import CG, Nystrom
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.hmatrix.progress import Track, silent
+from skgnh.progress import Track, silent
 
 Array = Any
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
+
+from skgnh.linalg.curvature import Curvature
 
 Array = Any
 
 
-class PrincipalSubmatrix(LinearOperator):
+class PrincipalSubmatrix(Curvature):
     """Some rows of a symmetric operator and the same columns.
 
     Parameters
@@ -26,8 +27,10 @@ class PrincipalSubmatrix(LinearOperator):
     def _matmat(self, V: Array) -> Array:
         return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
 
-    def _adjoint(self) -> "PrincipalSubmatrix":
-        return self
+    @property
+    def offers(self) -> frozenset:
+        """What it passes on of the whole."""
+        return self._H.offers & {"diagonal", "entries"}
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of some of these rows and columns."""
@@ -35,11 +38,11 @@ class PrincipalSubmatrix(LinearOperator):
 
     def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
         """Return several such blocks."""
-        return entry_blocks(self._H, [tuple(self.index[i] for i in p) for p in pairs])
+        return self._H.entry_blocks([tuple(self.index[i] for i in p) for p in pairs])
 
-    def diagonal(self) -> Array:
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal."""
-        return self._H.diagonal()[self.index]
+        return self._H.diagonal(n_probes, random_state)[self.index]
 
 
 def expanded(V: Array, index: Array, size: int) -> Array:
@@ -47,10 +50,3 @@ def expanded(V: Array, index: Array, size: int) -> Array:
     out = np.zeros((size, *V.shape[1:]), V.dtype)
     out[index] = V
     return out
-
-
-def entry_blocks(H: Any, pairs: list[tuple[Array, Array]]) -> list[Array]:
-    """Return several blocks of H, at once where that is offered."""
-    if hasattr(H, "entry_blocks"):
-        return H.entry_blocks(pairs)
-    return [H.entries(rows, columns) for rows, columns in pairs]
