@@ -8,6 +8,7 @@ from skgnh.linearization import Linearization
 from skgnh.operators import (
     ExactHessian,
     GaussNewtonHessian,
+    LoadedModel,
     RestrictedHessian,
     load_estimator,
 )
@@ -89,15 +90,20 @@ class Objective:
         True
         """
         model = load_estimator(estimator, X, y, sample_weight)
-        objective = cls(
+        return cls.of(model), model.theta
+
+    @classmethod
+    def of(cls, model: LoadedModel, curvature: str = "gauss_newton") -> "Objective":
+        """Return the objective of a model over its rows."""
+        return cls(
             model.network,
             model.loss,
             model.inputs,
             model.targets,
             model.weights,
             model.ridge,
+            curvature,
         )
-        return objective, model.theta
 
     def _rows(self, rows: Array | None) -> tuple[Array, Array, Array]:
         """Return inputs, targets and weights of sum one over some rows."""

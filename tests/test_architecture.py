@@ -12,6 +12,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     "memory": 0,
     "threads": 0,
+    "messages": 0,
     "progress": 0,
     "linalg": 1,
     "network": 1,
@@ -21,7 +22,7 @@ FLOORS = {
     "hmatrix": 2,
     "solvers": 3,
     "objective": 3,
-    "schedule": 4,
+    "training": 4,
     "optimize": 4,
     "estimators": 5,
     "inspection": 6,

@@ -8,8 +8,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skgnh.estimators.base import BaseGaussNewtonMLP, layer_sizes
+from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.parameters import layer_sizes
+from skgnh.estimators.prepare import Data
 from skgnh.network import ACTIVATIONS
 from skgnh.operators.from_estimator import check_sample_weight
 
@@ -216,7 +218,7 @@ class GaussNewtonAutoencoder(
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        return self._fit(X, None, sample_weight, (X_val, None, sample_weight_val))
+        return self._fit(Data(X, None, sample_weight, X_val, None, sample_weight_val))
 
     @with_callbacks
     def partial_fit(
@@ -238,7 +240,7 @@ class GaussNewtonAutoencoder(
         self : GaussNewtonAutoencoder
             The fitted estimator.
         """
-        return self._fit(X, None, sample_weight, incremental=True)
+        return self._fit(Data(X, None, sample_weight), incremental=True)
 
     def transform(self, X: Array) -> Array:
         """Return the codes of rows.

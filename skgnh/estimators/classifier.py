@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.prepare import Data
 from skgnh.network import densified
 from skgnh.operators.from_estimator import encode_labels
 
@@ -214,9 +215,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        if not self.warm_start:
-            self.__dict__.pop("classes_", None)
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self._fit(Data(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
     @with_callbacks
     def partial_fit(
@@ -257,15 +256,14 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             )
         if classes is not None:
             classes = np.unique(classes)
-            if not np.array_equal(getattr(self, "classes_", classes), classes):
+            if self.is_fitted and not np.array_equal(self.classes_, classes):
                 raise ValueError(
                     f"classes={classes} differ from those of the first call, "
                     f"{self.classes_}."
                 )
-            self.classes_ = classes
-        elif not hasattr(self, "classes_"):
+        elif not self.is_fitted:
             raise ValueError("The first call of partial_fit needs classes.")
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(Data(X, y, sample_weight, classes=classes), incremental=True)
 
     def predict(self, X: Array) -> Array:
         """Return the most probable labels.
@@ -340,28 +338,25 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
                 "y has several multiclass outputs; only one, or a multilabel "
                 "indicator, is supported."
             )
+        self._learn_labels(y, reset)
+        return X, encode_labels(y, self.classes_, X.dtype)
+
+    def _learn_labels(self, y: Array, reset: bool) -> None:
+        """Set or check the kind of the labels, and the classes unless they are."""
         multilabel = y.ndim == 2
-        known = not reset and hasattr(self, "_multilabel")
-        if known and self._multilabel != multilabel:
+        if getattr(self, "_multilabel_", multilabel) != multilabel:
             raise ValueError(
                 "y and y_val (or the y of an earlier call) must be of one kind: labels "
                 "or multilabel indicators."
             )
-        self._multilabel = multilabel
-        labels = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
+        self._multilabel_ = multilabel
         if not hasattr(self, "classes_"):
-            self.classes_ = labels
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y has classes {unknown} that are not among {self.classes_}."
-            )
-        if not self._multilabel and len(self.classes_) < 2:
+            self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
+        if not multilabel and len(self.classes_) < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; y has one class, "
                 f"{self.classes_[0]}."
             )
-        return X, encode_labels(y, self.classes_, X.dtype)
 
     def _row_weights(
         self, X: Array, targets: Array, sample_weight: Array | None
@@ -375,7 +370,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         return weights
 
     def _check_enough(self, targets: Array, weights: Array | None) -> None:
-        if weights is None or self._multilabel:
+        if weights is None or self._multilabel_:
             return
         if len(np.unique(self._decide(targets[weights > 0]))) < 2:
             raise ValueError(
@@ -389,7 +384,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         return targets[:, 0] if targets.shape[1] == 1 else None
 
     def _out_activation(self) -> str:
-        softmax = len(self.classes_) > 2 and not self._multilabel
+        softmax = len(self.classes_) > 2 and not self._multilabel_
         return "softmax" if softmax else "logistic"
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:

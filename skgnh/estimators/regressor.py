@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.prepare import Data
 from skgnh.network import densified
 
 Array = Any
@@ -213,7 +214,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self._fit(Data(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
     @with_callbacks
     def partial_fit(
@@ -235,7 +236,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         self : GaussNewtonMLPRegressor
             The fitted estimator.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(Data(X, y, sample_weight), incremental=True)
 
     def predict(self, X: Array) -> Array:
         """Return the predicted means.
@@ -278,7 +279,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
         mean = self._loss.mean(z)
-        if not np.isfinite(mean).all():
+        if not np.isfinite(mean).all() or len(mean) < 2:
             return float("nan")
         return r2_score(targets, mean, sample_weight=weights)
 

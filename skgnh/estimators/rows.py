@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from skgnh.linearization import Linearization
-from skgnh.network import MLP, append_one
+from skgnh.network import MLP
 from skgnh.objective import Objective
-from skgnh.operators.from_estimator import normalized_weights
+from skgnh.operators.from_estimator import assemble
 
 Array = Any
 
@@ -42,19 +42,26 @@ class Rows:
         Raises
         ------
         ValueError
-            If one side is left without weight.
+            If the rows are too few, or one side is left without weight.
         """
         weights = self.weights
         if weights is None:
             weights = np.ones(self.X.shape[0])
-        parts = train_test_split(
-            self.X,
-            self.targets,
-            weights,
-            random_state=rng,
-            test_size=fraction,
-            stratify=strata,
-        )
+        try:
+            parts = train_test_split(
+                self.X,
+                self.targets,
+                weights,
+                random_state=rng,
+                test_size=fraction,
+                stratify=strata,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot set validation_fraction={fraction} of the "
+                f"{len(weights)} rows aside: {error} Give each class two rows at "
+                "least, change validation_fraction, or pass X_val."
+            ) from error
         sides = Rows(*parts[::2]), Rows(*parts[1::2])
         if not all(side.weights.any() for side in sides):
             raise ValueError(
@@ -74,11 +81,9 @@ class Rows:
         self, network: MLP, loss: Any, alpha: float, curvature: str = "gauss_newton"
     ) -> Objective:
         """Return the training objective over the rows."""
-        X = self.X
-        weights, total = normalized_weights(self.weights, X.shape[0], X.dtype)
-        ridge = (network.weight_mask() * (alpha / total)).astype(X.dtype)
-        return Objective(
-            network, loss, append_one(X), self.targets, weights, ridge, curvature
+        return Objective.of(
+            assemble(network, loss, self.X, self.targets, self.weights, alpha),
+            curvature,
         )
 
     def validator(

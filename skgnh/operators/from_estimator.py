@@ -18,8 +18,8 @@ class LoadedModel(NamedTuple):
     """A fitted estimator over given rows, in the terms of the curvature library."""
 
     network: MLP
-    theta: Array
-    """Parameters, of shape (P,)."""
+    theta: Array | None
+    """Parameters, of shape (P,); None where there are none yet."""
     inputs: Array
     """Rows with their ones, of shape (n, n_features + 1)."""
     targets: Array | None
@@ -36,11 +36,20 @@ def encode_labels(y: Array, classes: Array, dtype: Any) -> Array:
     """Return the (n, d) targets of labels: one column for two classes.
 
     A 2-D `y` is a multilabel indicator already.
+
+    Raises
+    ------
+    ValueError
+        If there are labels that are not among the classes.
     """
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
         return y.astype(dtype)
-    return label_binarize(np.ravel(y), classes=classes).astype(dtype)
+    y = np.ravel(y)
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"y has classes {unknown} that are not among {classes}.")
+    return label_binarize(y, classes=classes).astype(dtype)
 
 
 def normalized_weights(weights: Array | None, n: int, dtype: Any) -> tuple:
@@ -49,6 +58,26 @@ def normalized_weights(weights: Array | None, n: int, dtype: Any) -> tuple:
         return np.full(n, 1 / n, dtype), float(n)
     total = float(np.sum(weights, dtype=np.float64))
     return np.asarray(weights / total, dtype=dtype), total
+
+
+def assemble(
+    network: MLP,
+    loss: Any,
+    X: Array,
+    targets: Array | None,
+    weights: Array | None,
+    alpha: float,
+    theta: Array | None = None,
+) -> LoadedModel:
+    """Return the parts of scikit-learn's objective over rows of given weights.
+
+    The one place that says what an estimator's objective is: inputs with their ones,
+    weights of sum one, and the ridge ``alpha / sum(weights)`` at the network's weights.
+    """
+    dtype = X.dtype
+    weights, total = normalized_weights(weights, X.shape[0], dtype)
+    ridge = (network.weight_mask() * (alpha / total)).astype(dtype)
+    return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 
 def load_estimator(
@@ -113,10 +142,8 @@ def load_estimator(
         targets = _targets(estimator, y, loss, network.n_outputs, dtype)
         check_consistent_length(X, targets)
     weights = _row_weights(estimator, X, y, sample_weight)
-    weights, total = normalized_weights(weights, X.shape[0], dtype)
     theta = network.from_coefs(coefs, estimator.intercepts_)
-    ridge = (network.weight_mask() * (estimator.alpha / total)).astype(dtype)
-    return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
+    return assemble(network, loss, X, targets, weights, estimator.alpha, theta)
 
 
 def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) -> Array:
@@ -125,12 +152,7 @@ def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) ->
     y = densified(y)
     if not hasattr(estimator, "classes_"):
         targets = y.reshape(len(y), -1).astype(dtype)
-    elif y.ndim == 2 and y.shape[1] > 1:
-        targets = y.astype(dtype)
     else:
-        unknown = np.setdiff1d(y, estimator.classes_)
-        if len(unknown):
-            raise ValueError(f"y has labels {unknown} that the estimator never saw.")
         targets = encode_labels(y, estimator.classes_, dtype)
     if targets.shape[1] != n_outputs:
         raise ValueError(

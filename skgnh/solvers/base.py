@@ -38,6 +38,9 @@ class Factor(ABC):
         """Products with H that its solves have spent so far."""
         return 0
 
+    def carried(self):
+        return self
+
 
 class Solver(BaseEstimator, ABC):
     """Base of the solvers: plain parameters, no state.

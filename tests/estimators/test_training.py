@@ -21,7 +21,7 @@ from tasks import (
 )
 
 from skgnh.objective import Objective
-from skgnh.optimize import Step
+from skgnh.training import Step
 from skgnh.solvers import CG, Dense, all_solvers
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
@@ -146,7 +146,7 @@ def test_every_solver_lowers_the_loss(solver):
 def test_history_has_one_entry_for_each_trial(kind, batch_size):
     estimator, _, _ = fitted(kind, batch_size=batch_size)
     history = pd.DataFrame(estimator.history_)
-    fields = set(Step.__dataclass_fields__) - {"theta", "solver"}
+    fields = set(Step.__dataclass_fields__) - {"theta", "point"}
     assert set(history.columns) == fields | {"iteration"}
     assert (history["time"].diff().dropna() >= 0).all()
     assert (history["damping"] > 0).all()
@@ -273,6 +273,7 @@ def test_patience_without_end_reaches_the_minimum():
 def test_verbose_prints_a_line_an_iteration(capsys):
     fitted("binary", verbose=True, max_iter=3)
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop() == "Training ended: max_iter is reached."
     assert [line.split(",")[0] for line in lines] == [
         "Iteration 1",
         "Iteration 2",

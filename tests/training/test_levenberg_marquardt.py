@@ -7,12 +7,17 @@ import pytest
 from cases import Case, assert_close
 from scipy.linalg import LinAlgError
 
-from skgnh import optimize
 from skgnh.objective import Objective
 from skgnh.operators import DenseMatrix
-from skgnh.optimize import levenberg_marquardt, nielsen, success
-from skgnh.schedule import full_batch, mini_batches
+from skgnh.optimize import levenberg_marquardt
 from skgnh.solvers import CG, Dense
+from skgnh.training import (
+    FullBatch,
+    MiniBatches,
+    State,
+    nielsen,
+    success,
+)
 
 
 class Rosenbrock:
@@ -62,7 +67,7 @@ class Recorded:
 
 
 def run(objective, solver=None, schedule=None, steps=500, **options):
-    schedule = schedule or full_batch(1, 1, np.random.default_rng(0))
+    options = {"random_state": np.random.default_rng(0)} | options
     trials = levenberg_marquardt(
         objective, objective.start, solver or Dense(), schedule, **options
     )
@@ -106,7 +111,7 @@ def test_gain_ratio_of_a_quadratic_is_one():
 @pytest.mark.parametrize("curvature_size", [40, 15])
 def test_values_fall_from_step_to_step_on_all_rows(curvature_size):
     objective = network_objective()
-    schedule = full_batch(40, curvature_size, np.random.default_rng(0))
+    schedule = FullBatch(40, curvature_size)
     steps = run(objective, schedule=schedule, steps=40)
     values = [objective.value(objective.start), *(step.value for step in steps)]
     for before, after, step in zip(values[:-1], values[1:], steps, strict=True):
@@ -160,7 +165,7 @@ def test_a_step_tells_the_truth(f, solver):
             assert step.value == pytest.approx(f.value(step.theta), rel=1e-14)
             ratio = (value - step.value) / predicted
             assert step.gain_ratio == pytest.approx(ratio, rel=1e-6)
-            assert step.solver is solver
+            assert step.point.solver is solver
         before = step.theta
 
 
@@ -191,10 +196,9 @@ def test_time_excludes_the_work_of_the_caller(monkeypatch):
             clock.now += 1
             return super().linearize(*args)
 
-    monkeypatch.setattr(optimize, "perf_counter", clock)
+    monkeypatch.setattr("skgnh.training.levenberg_marquardt.perf_counter", clock)
     f, times = Slow(), []
-    schedule = full_batch(1, 1, np.random.default_rng(0))
-    for step in islice(levenberg_marquardt(f, f.start, Dense(), schedule), 4):
+    for step in islice(levenberg_marquardt(f, f.start, Dense()), 4):
         times.append(step.time)
         clock.now += 100
     assert times == [1, 2, 3, 4]
@@ -212,8 +216,12 @@ def test_first_damping_is_in_units_of_the_mean_diagonal():
 
 
 def test_negative_curvature_counts_for_the_first_damping_by_its_size():
-    H = DenseMatrix(np.diag([1.0, -5.0]))
-    assert optimize._initial_damping(H, 0.5, True)[0] == 1.5
+    class Indefinite(Quadratic):
+        def linearize(self, x, *rows):
+            return 0.0, np.ones(2), DenseMatrix(np.diag([1.0, -5.0]))
+
+    f = Indefinite(2)
+    assert run(f, damping=0.5, steps=1)[0].damping == 1.5
 
 
 @pytest.mark.parametrize(
@@ -443,9 +451,11 @@ def test_mini_batches_are_judged_on_the_rows_of_the_next():
     f = network_objective()
     recorded = Recorded(f)
     recorded.start = f.start
-    batches = list(islice(mini_batches(40, 10, 10, np.random.default_rng(7)), 13))
-    schedule = mini_batches(40, 10, 10, np.random.default_rng(7))
-    steps = run(recorded, schedule=schedule, steps=12)
+    schedule = MiniBatches(40, 10, 10)
+    state = State(theta=f.start, rng=np.random.default_rng(7))
+    batches = list(islice(schedule.batches(state), 13))
+    rng = np.random.default_rng(7)
+    steps = run(recorded, schedule=schedule, steps=12, random_state=rng)
     calls = iter(recorded.calls)
     for step, batch, following in zip(steps, batches, batches[1:], strict=False):
         kind, rows, curvature_rows = next(calls)
@@ -473,22 +483,23 @@ def test_curvature_of_fewer_rows_is_asked_for():
     f = network_objective()
     recorded = Recorded(f)
     recorded.start = f.start
-    run(recorded, schedule=full_batch(40, 15, np.random.default_rng(0)), steps=5)
+    run(recorded, schedule=FullBatch(40, 15), steps=5)
     asked = [call for call in recorded.calls if call[0] == "linearize"]
     assert all(rows is None and len(curvature) == 15 for _, rows, curvature in asked)
 
 
 def test_mini_batches_reduce_the_loss_of_all_rows():
     f = network_objective()
-    schedule = mini_batches(40, 20, 20, np.random.default_rng(0))
+    schedule = MiniBatches(40, 20, 20)
     steps = run(f, schedule=schedule, steps=60, damping=1.0)
     assert f.value(steps[-1].theta) < 0.7 * f.value(f.start)
 
 
 def test_the_same_seed_gives_the_same_steps():
     def thetas(seed):
-        schedule = mini_batches(40, 10, 10, np.random.default_rng(seed))
-        return [step.theta for step in run(network_objective(), CG(), schedule, 9)]
+        schedule, rng = MiniBatches(40, 10, 10), np.random.default_rng(seed)
+        steps = run(network_objective(), CG(), schedule, 9, random_state=rng)
+        return [step.theta for step in steps]
 
     np.testing.assert_array_equal(thetas(1), thetas(1))
     assert np.any(thetas(1)[-1] != thetas(2)[-1])
@@ -497,12 +508,13 @@ def test_the_same_seed_gives_the_same_steps():
 def test_schedule_is_sent_the_step_that_leaves_a_batch():
     sent = []
 
-    def listening():
-        inner = full_batch(1, 1, None)
-        while True:
-            sent.append((yield next(inner)))
+    class Listening(FullBatch):
+        def batches(self, state):
+            inner = super().batches(state)
+            while True:
+                sent.append((yield next(inner)))
 
-    steps = run(Rosenbrock(), schedule=listening(), steps=15, damping=1e-6)
+    steps = run(Rosenbrock(), schedule=Listening(), steps=15, damping=1e-6)
     left = [step for step in steps if step.ends_batch]
     assert all(a is b for a, b in zip(sent, left, strict=False))
     assert len(left) - len(sent) in (0, 1)

@@ -1,26 +1,31 @@
 """Schedules: which rows serve what, and when an epoch ends."""
 
+import pickle
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from skgnh.schedule import Batch, full_batch, mini_batches
+from skgnh.training import Batch, FullBatch, MiniBatches, State
 
 
-def take(schedule, n):
-    return list(islice(schedule, n))
+def state(seed=0):
+    return State(theta=np.zeros(1), rng=np.random.default_rng(seed))
+
+
+def take(schedule, n, seed=0):
+    return list(islice(schedule.batches(state(seed)), n))
 
 
 @pytest.mark.parametrize("curvature_size", [10, 11])
 def test_full_batch_takes_all_rows_for_everything(curvature_size):
-    for batch in take(full_batch(10, curvature_size, np.random.default_rng(0)), 3):
+    for batch in take(FullBatch(10, curvature_size), 3):
         assert batch == Batch(None, None, None, ends_epoch=True)
         assert batch.max_trials > 10**6
 
 
 def test_full_batch_draws_rows_for_the_curvature_anew_for_each_step():
-    batches = take(full_batch(100, 30, np.random.default_rng(0)), 200)
+    batches = take(FullBatch(100, 30), 200)
     for batch in batches:
         assert batch.gradient is None
         assert batch.judge is None
@@ -38,9 +43,9 @@ def test_full_batch_draws_rows_for_the_curvature_anew_for_each_step():
     [(12, 4, 3), (13, 4, 3), (15, 4, 3), (10, 3, 3), (5, 5, 1), (5, 9, 1), (4, 1, 4)],
 )
 def test_an_epoch_visits_each_row_once(n_rows, size, n_batches):
-    schedule = mini_batches(n_rows, size, size, np.random.default_rng(0))
+    batches = MiniBatches(n_rows, size, size).batches(state())
     for _ in range(3):
-        epoch = take(schedule, n_batches)
+        epoch = list(islice(batches, n_batches))
         assert [batch.ends_epoch for batch in epoch] == [False] * (n_batches - 1) + [
             True
         ]
@@ -52,7 +57,7 @@ def test_an_epoch_visits_each_row_once(n_rows, size, n_batches):
 
 
 def test_a_step_is_judged_on_the_batch_that_comes_next():
-    batches = take(mini_batches(10, 3, 10, np.random.default_rng(0)), 30)
+    batches = take(MiniBatches(10, 3, 10), 30)
     for batch, following in zip(batches[:-1], batches[1:], strict=True):
         np.testing.assert_array_equal(batch.judge, following.gradient)
         assert batch.curvature is batch.gradient
@@ -60,32 +65,32 @@ def test_a_step_is_judged_on_the_batch_that_comes_next():
 
 
 def test_epochs_are_shuffled():
-    schedule = mini_batches(20, 5, 5, np.random.default_rng(0))
+    batches = MiniBatches(20, 5, 5).batches(state())
     first, second = (
-        [batch.gradient.tolist() for batch in take(schedule, 4)] for _ in range(2)
+        [batch.gradient.tolist() for batch in islice(batches, 4)] for _ in range(2)
     )
     assert first != second
     assert first[0] != list(range(5))
 
 
 def test_curvature_takes_some_rows_of_its_batch():
-    for batch in take(mini_batches(20, 6, 4, np.random.default_rng(0)), 9):
+    for batch in take(MiniBatches(20, 6, 4), 9):
         assert len(set(batch.curvature.tolist())) == 4
         assert np.isin(batch.curvature, batch.gradient).all()
         np.testing.assert_array_equal(batch.curvature, np.sort(batch.curvature))
 
 
 @pytest.mark.parametrize(
-    "make",
+    "schedule",
     [
-        lambda rng: full_batch(20, 6, rng),
-        lambda rng: mini_batches(20, 6, 6, rng),
-        lambda rng: mini_batches(20, 6, 3, rng),
+        FullBatch(20, 6),
+        MiniBatches(20, 6, 6),
+        MiniBatches(20, 6, 3),
     ],
 )
-def test_schedules_repeat_for_the_same_seed_and_differ_for_another(make):
+def test_schedules_repeat_for_the_same_seed_and_differ_for_another(schedule):
     def rows(seed):
-        batches = take(make(np.random.default_rng(seed)), 7)
+        batches = take(schedule, 7, seed)
         return np.concatenate([batch.curvature for batch in batches])
 
     np.testing.assert_array_equal(rows(1), rows(1))
@@ -93,7 +98,16 @@ def test_schedules_repeat_for_the_same_seed_and_differ_for_another(make):
 
 
 def test_schedules_may_be_told_of_a_step():
-    schedule = mini_batches(10, 5, 5, np.random.default_rng(0))
-    first = next(schedule)
-    second = schedule.send("a step")
+    batches = MiniBatches(10, 5, 5).batches(state())
+    first = next(batches)
+    second = batches.send("a step")
     np.testing.assert_array_equal(first.judge, second.gradient)
+
+
+def test_epochs_go_on_where_they_stopped():
+    whole = [batch.gradient for batch in take(MiniBatches(20, 5, 5), 12)]
+    kept = state()
+    first = [b.gradient for b in islice(MiniBatches(20, 5, 5).batches(kept), 4)]
+    kept = pickle.loads(pickle.dumps(kept))
+    second = [b.gradient for b in islice(MiniBatches(20, 5, 5).batches(kept), 8)]
+    np.testing.assert_array_equal(np.stack(first + second), np.stack(whole))

@@ -1,0 +1,77 @@
+"""The estimators' parameters, checked and read."""
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_scalar
+
+from skgnh.messages import warn
+from skgnh.solvers import Solver, all_solvers
+
+# Rows that estimate the curvature well enough for a step, and the share of all.
+_CURVATURE_ROWS = 2000
+_CURVATURE_SHARE = 0.1
+
+
+def check_parameters(estimator: Any) -> None:
+    """Raise a ValueError or TypeError that names the parameter at fault."""
+    open_ended = {"include_boundaries": "neither"}
+    bounds = {
+        "alpha": (Real, {"min_val": 0}),
+        "damping": (Real, {"min_val": 0, **open_ended}),
+        "max_iter": (Integral, {"min_val": 1}),
+        "tol": (Real, {"min_val": 0}),
+        "n_iter_no_change": (Real, {"min_val": 1}),
+        "validation_fraction": (Real, {"min_val": 0, "max_val": 1, **open_ended}),
+    }
+    parameters = estimator.get_params(deep=False)
+    for name, (kind, limits) in bounds.items():
+        value = parameters[name]
+        check_scalar(value, name, kind, **limits)
+        if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
+            raise ValueError(f"{name} must be finite, got {value}.")
+    for name in ("batch_size", "curvature_batch_size"):
+        if parameters[name] != "auto":
+            check_scalar(parameters[name], name, Integral, min_val=1)
+
+
+def make_solver(solver: Any) -> Solver:
+    """Return a fresh solver of the given name or a clone of the given one."""
+    if isinstance(solver, Solver):
+        return clone(solver)
+    solvers = all_solvers()
+    if solver not in solvers:
+        raise ValueError(
+            f"Unknown solver {solver!r}; choose among {sorted(solvers)} "
+            "or pass an instance of skgnh.solvers.Solver."
+        )
+    return solvers[solver]()
+
+
+def batch_sizes(estimator: Any, n_rows: int) -> tuple[int, int]:
+    """Return how many rows serve a gradient and a curvature."""
+    gradient = n_rows if estimator.batch_size == "auto" else estimator.batch_size
+    if gradient > n_rows:
+        warn(f"batch_size={gradient} is larger than the {n_rows} rows: all are taken.")
+        gradient = n_rows
+    curvature = estimator.curvature_batch_size
+    if curvature == "auto":
+        curvature = max(_CURVATURE_ROWS, int(_CURVATURE_SHARE * gradient))
+    return gradient, min(curvature, gradient)
+
+
+def layer_sizes(sizes: Any, name: str) -> list[int]:
+    """Return layer widths as a list; a single width is one layer.
+
+    Raises
+    ------
+    ValueError
+        If a width is not a positive integer.
+    """
+    widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+    if not all(isinstance(width, Integral) and width > 0 for width in widths):
+        raise ValueError(f"{name} must be positive integers, got {sizes!r}.")
+    return [int(width) for width in widths]

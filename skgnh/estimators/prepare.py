@@ -1,0 +1,214 @@
+"""From an estimator and its data to a problem and a method; the estimator stays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from skgnh.estimators.parameters import batch_sizes, check_parameters, make_solver
+from skgnh.estimators.publish import draft_of
+from skgnh.estimators.rows import Rows, loss_unit, start_from_base_rate
+from skgnh.losses import LOSSES
+from skgnh.messages import warn
+from skgnh.network import MLP
+from skgnh.objective import RestrictedObjective
+from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.training import (
+    FullBatch,
+    LevenbergMarquardt,
+    MiniBatches,
+    Patience,
+    Problem,
+    State,
+    Streamed,
+    Training,
+    nielsen,
+    success,
+)
+
+Array = Any
+
+
+class Data(NamedTuple):
+    """What the user hands to `fit`."""
+
+    X: Any
+    y: Any = None
+    sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+    classes: Any = None
+    """All labels, in the first call of `partial_fit`."""
+
+
+@dataclass
+class Fit:
+    """All that a training needs."""
+
+    draft: Any
+    """A copy of the estimator that has read the data."""
+    network: MLP
+    training: Training
+    method: Any
+    state: State
+    expand: Callable[[Array], Array]
+    """Gives all parameters from those that are trained."""
+    batch: int
+    """Rows of the smallest frequent products."""
+
+
+def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
+    """Check everything and return the fit; nothing of the estimator changes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter or the data are at fault.
+    """
+    check_parameters(estimator)
+    solver = make_solver(estimator.solver)
+    goes_on = estimator.is_fitted and (estimator.warm_start or incremental)
+    draft = draft_of(estimator, keep=goes_on)
+    rows, held_out = _read(draft, data, goes_on, incremental)
+    network = draft._make_network(rows.X, rows.targets)
+    rng = check_random_state(estimator.random_state)
+    if goes_on:
+        start = _present_weights(estimator, network, rows.X.dtype)
+    else:
+        start = network.initialize(rng, rows.X.dtype)
+    early_stopping = estimator.early_stopping and not incremental
+    if early_stopping and held_out is None:
+        strata = draft._strata(rows.targets)
+        rows, held_out = rows.split(estimator.validation_fraction, strata, rng)
+    rows, loss = rows.with_weight(), LOSSES[draft.out_activation_]
+    objective = rows.objective(network, loss, estimator.alpha, solver.curvature)
+    if not goes_on:
+        start = start_from_base_rate(objective, start)
+    validate = None
+    if held_out is not None:
+        _warn_of_one_row(held_out)
+        validate = held_out.validator(network, loss, draft._score_outputs)
+
+    problem = Problem(objective, start, validate, loss_unit(objective))
+    problem, expand = _without_pruned(draft, problem)
+    batch, method = _method(estimator, solver, rows.X.shape[0], problem, incremental)
+    training = Training(
+        problem,
+        max_iter=1 if incremental else estimator.max_iter,
+        patience=Patience(
+            estimator.tol * problem.unit,
+            np.inf if incremental else estimator.n_iter_no_change,
+        ),
+        early_stopping=early_stopping,
+        verbose=estimator.verbose,
+    )
+    if goes_on:
+        state = replace(draft._state_, theta=problem.start, bounds=None)
+    else:
+        seed = rng.randint(2**31 - 1)
+        state = method.begin(problem, np.random.default_rng(seed))
+    return Fit(draft, network, training, method, state, expand, batch)
+
+
+def _read(
+    draft: Any, data: Data, goes_on: bool, incremental: bool
+) -> tuple[Rows, Rows | None]:
+    """Return the rows to train on, and those that the user holds out."""
+    if data.classes is not None:
+        draft.classes_ = data.classes
+    X, targets = draft._read(data.X, data.y, reset=not goes_on)
+    before = getattr(draft, "out_activation_", None) if goes_on else None
+    draft.out_activation_ = draft._out_activation()
+    if before not in (None, draft.out_activation_):
+        raise ValueError(
+            f"The fitted network of output activation {before!r} cannot go on with "
+            f"{draft.out_activation_!r}: refit with warm_start=False."
+        )
+    loss = LOSSES[draft.out_activation_]
+    rows = Rows(X, targets, draft._row_weights(X, targets, data.sample_weight))
+    rows.check_domain(loss, "y")
+    if not incremental:
+        draft._check_enough(targets, rows.weights)
+    if data.X_val is None:
+        if data.y_val is not None or data.sample_weight_val is not None:
+            raise ValueError("y_val and sample_weight_val need X_val.")
+        return rows, None
+    if data.y_val is None and draft._needs_targets:
+        raise ValueError("X_val needs y_val.")
+    X, held = draft._read(data.X_val, data.y_val, reset=False)
+    if held.shape[1] != targets.shape[1]:
+        raise ValueError(
+            f"y_val has {held.shape[1]} outputs, y has {targets.shape[1]}."
+        )
+    weights = data.sample_weight_val
+    if weights is not None:
+        weights = check_sample_weight(weights, X)
+    held_out = Rows(X, held, weights)
+    held_out.check_domain(loss, "y_val")
+    return rows, held_out
+
+
+def _present_weights(estimator: Any, network: MLP, dtype: Any) -> Array:
+    """Return the fitted parameters, to go on from.
+
+    Raises
+    ------
+    ValueError
+        If the layers have changed.
+    """
+    if estimator._network != network:
+        raise ValueError(
+            f"The fitted {estimator._network} cannot go on as {network}: refit with "
+            "warm_start=False."
+        )
+    theta = network.from_coefs(estimator.coefs_, estimator.intercepts_)
+    return theta.astype(dtype, copy=False)
+
+
+def _warn_of_one_row(rows: Rows) -> None:
+    if rows.X.shape[0] < 2:
+        warn(
+            "The validation set is one row, of which scores such as R^2 are not "
+            "defined: validation_scores_ will be nan.",
+            ConvergenceWarning,
+        )
+
+
+def _without_pruned(draft: Any, problem: Problem) -> tuple[Problem, Callable]:
+    """Return the problem in the parameters that are not pruned, and its way back."""
+    pruned = draft.pruned_mask
+    if pruned is None:
+        return problem, lambda theta: theta
+    free, whole = np.flatnonzero(~pruned), np.where(pruned, 0, problem.start)
+    restricted = RestrictedObjective(problem.objective, whole, free)
+    validate = problem.validate
+    if validate is not None:
+
+        def validate(theta):
+            return problem.validate(restricted.expand(theta))
+
+    return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
+
+
+def _method(
+    estimator: Any, solver: Any, n: int, problem: Problem, incremental: bool
+) -> tuple[int, Any]:
+    """Return how many rows the frequent products take, and the method."""
+    batch, curvature = batch_sizes(estimator, n)
+    if batch < n:
+        schedule, rule = MiniBatches(n, batch, curvature), success
+    else:
+        schedule, rule = FullBatch(n, curvature), nielsen
+    method = LevenbergMarquardt(
+        solver,
+        schedule,
+        damping=estimator.damping,
+        rule=rule,
+        step_tol=float(np.finfo(problem.start.dtype).eps),
+    )
+    streamed = incremental and batch == n
+    return min(batch, curvature), Streamed(method) if streamed else method

@@ -1,0 +1,16 @@
+"""What the package tells its user."""
+
+import sys
+import warnings
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's that led here, past this package and sklearn."""
+    frame, level = sys._getframe(), 0
+    while frame is not None:
+        level += 1
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("skgnh", "sklearn"):
+            break
+        frame = frame.f_back
+    warnings.warn(message, category, stacklevel=level)

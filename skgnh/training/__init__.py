@@ -1,0 +1,26 @@
+"""Methods that minimise an objective; nothing here knows an estimator."""
+
+from skgnh.training.damping import nielsen, success
+from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
+from skgnh.training.point import Point, Trial
+from skgnh.training.run import Patience, Training
+from skgnh.training.schedule import Batch, FullBatch, MiniBatches
+from skgnh.training.state import Problem, State
+from skgnh.training.stream import Streamed
+
+__all__ = [
+    "Batch",
+    "FullBatch",
+    "LevenbergMarquardt",
+    "MiniBatches",
+    "Patience",
+    "Point",
+    "Problem",
+    "State",
+    "Step",
+    "Streamed",
+    "Training",
+    "Trial",
+    "nielsen",
+    "success",
+]

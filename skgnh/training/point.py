@@ -1,0 +1,127 @@
+"""A point of the iteration: what is known there, and trial steps from it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from skgnh.linalg.scaled import ScaledCurvature
+
+Array = Any
+
+
+class Trial(NamedTuple):
+    """A solve of the damped system, what its model promises, and what came of it."""
+
+    step: Array
+    """s, of shape (P,)."""
+    value: float
+    """Objective after it."""
+    gain_ratio: float = 0.0
+    """Reduction found over reduction predicted; -1 where either is of no use."""
+    residual: float = 0.0
+    """``||(H + damping D) s + g|| / ||g||``, from a product with H."""
+    predicted: float = 0.0
+    """``-(g^T s + s^T H s / 2)``."""
+    products: int = 0
+    """Products with H that the solver spent."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no step, since the solve failed."""
+        return np.isnan(self.residual)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is a reduction."""
+        return self.gain_ratio > 0
+
+
+class Point:
+    r"""An objective's value, gradient and curvature at theta, with a factor of it.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (P,)
+        Where.
+    value : float
+        Objective on the rows that judge steps from here.
+    gradient : ndarray of shape (P,)
+        Gradient.
+    H : Curvature
+        Curvature.
+    solver : Solver
+        What factors it, once it is needed.
+    carried : object
+        What the solver kept of earlier points.
+    scale : ndarray of shape (P,), optional
+        D, of the damped system :math:`(H + \lambda D) s = -g`; the identity if None.
+    """
+
+    def __init__(
+        self,
+        theta: Array,
+        value: float,
+        gradient: Array,
+        H: Any,
+        solver: Any,
+        carried: Any = None,
+        scale: Array | None = None,
+    ):
+        self.theta, self.value, self.gradient, self.H = theta, value, gradient, H
+        self.solver, self._carried = solver.select(H), carried
+        self._root = None if scale is None else scale**-0.5
+        self._scaled = H if scale is None else ScaledCurvature(H, self._root)
+        self.factor, self._spent = None, 0
+
+    @property
+    def carried(self) -> Any:
+        """What the next point's factor may go on from."""
+        return self._carried if self.factor is None else self.factor.carried()
+
+    def is_stationary(self, tol: float) -> bool:
+        """Say whether no entry of the gradient is above a tolerance."""
+        return bool(np.max(np.abs(self.gradient)) <= tol) or norm(self.gradient) == 0
+
+    def trial(self, damping: float, objective: Any, judge: Any = None) -> Trial:
+        """Return the step of a damping, judged on some rows.
+
+        A solve that fails leaves no step, and nan.
+        """
+        g = self.gradient if self._root is None else self._root * self.gradient
+        try:
+            s, Hs = self._solve(g, damping)
+        except LinAlgError:
+            return Trial(
+                np.zeros_like(g), self.value, -1.0, np.nan, np.nan, self._products()
+            )
+        residual = norm(Hs + Hs.dtype.type(damping) * s + g) / norm(g)
+        long = s.astype(np.float64)
+        predicted = -float(long @ g + 0.5 * (long @ Hs))
+        step = s if self._root is None else self._root * s
+        value = objective.value(self.theta + step, judge)
+        reduction, gain = self.value - value, -1.0
+        if np.isfinite(reduction) and predicted > 0:
+            gain = reduction / predicted
+        return Trial(step, value, gain, residual, predicted, self._products())
+
+    def _solve(self, g: Array, damping: float) -> tuple[Array, Array]:
+        """Return the step in the scaled coordinates, and H times it."""
+        if self.factor is None:
+            self.factor = self.solver.factor(self._scaled, self._carried)
+        s = self.factor.solve(-g, damping)
+        Hs = self._scaled @ s
+        if not np.isfinite(Hs).all():
+            raise LinAlgError("The step is not finite.")
+        return s, Hs
+
+    def _products(self) -> int:
+        """Return the products spent since it was asked last."""
+        spent = self._spent
+        self._spent = 0 if self.factor is None else self.factor.products
+        return self._spent - spent
+
+
+def norm(x: Array) -> float:
+    """Return the Euclidean norm in double precision."""
+    return float(np.linalg.norm(np.asarray(x, dtype=np.float64)))

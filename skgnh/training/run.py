@@ -1,0 +1,150 @@
+"""The loop over a method's steps, and when it ends."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from skgnh.messages import warn
+from skgnh.training.levenberg_marquardt import Step
+from skgnh.training.state import Problem
+
+Array = Any
+
+_HISTORY = [f.name for f in fields(Step) if f.name not in ("theta", "point")]
+_REASONS = {
+    "gradient": "the gradient vanishes",
+    "step": "steps have become too small",
+    "damping": "no damping brings a reduction",
+}
+
+
+@dataclass
+class Patience:
+    """Count iterations without an improvement of `tol` over the best value.
+
+    The values are never negative: one below `tol` cannot improve by it again, so that
+    no patience helps.
+    """
+
+    tol: float
+    n_iter_no_change: float
+    best: float = np.inf
+    count: int = 0
+
+    def exhausted(self, value: float) -> bool:
+        """Take the next value and say whether to stop."""
+        self.count = self.count + 1 if not value <= self.best - self.tol else 0
+        self.best = min(self.best, value) if np.isfinite(value) else self.best
+        return self.count > self.n_iter_no_change or value < self.tol
+
+
+@dataclass
+class Training:
+    """Parameters and records of a fit; complete after every iteration."""
+
+    problem: Problem
+    max_iter: int
+    patience: Patience
+    early_stopping: bool = False
+    verbose: bool = False
+    theta: Array = None
+    loss_curve: list[float] = field(default_factory=list)
+    validation_loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    steps: list[tuple] = field(default_factory=list)
+    epoch: list[float] = field(default_factory=list)
+    """Values of the points of the iteration under way."""
+    solver: Any = None
+    reason: str = ""
+    """Why it ended; empty while it has not, or where `max_iter` ended it."""
+
+    def __post_init__(self):
+        """Begin at the start."""
+        self.theta = self.problem.start
+
+    @property
+    def n_iter(self) -> int:
+        """Number of complete iterations."""
+        return len(self.loss_curve)
+
+    def history(self) -> dict[str, Array]:
+        """Return one array for each field of the steps, and their iteration."""
+        names = [*_HISTORY, "iteration"]
+        columns = zip(*self.steps, strict=True) if self.steps else [[]] * len(names)
+        return {
+            name: np.array(column) for name, column in zip(names, columns, strict=True)
+        }
+
+    def run(
+        self,
+        steps: Iterable[Step],
+        iteration_ends: Callable[[Array], bool] = lambda theta: False,
+    ) -> None:
+        """Take steps until one of the criteria ends the fit.
+
+        Parameters
+        ----------
+        steps : iterable of Step
+            As a method yields them.
+        iteration_ends : callable
+            Called after each iteration with the parameters to keep; True ends the fit.
+        """
+        try:
+            for step in steps:
+                self._record(step)
+                if not (step.ends_epoch or step.status):
+                    continue
+                self.reason = self._iterate(step)
+                if iteration_ends(self.theta):
+                    self.reason = "a callback asked to stop"
+                if self.reason or self.n_iter >= self.max_iter:
+                    break
+        except KeyboardInterrupt:
+            self.reason = "interrupted by the user"
+            warn("Training interrupted by user: the model is the best so far.")
+        if self.verbose:
+            print(f"Training ended: {self.reason or 'max_iter is reached'}.")
+
+    def _record(self, step: Step) -> None:
+        record = tuple(getattr(step, name) for name in _HISTORY)
+        self.steps.append((*record, self.n_iter))
+        self.solver = step.point.solver
+        if step.ends_batch:
+            self.epoch.append(step.value)
+
+    def _iterate(self, step: Step) -> str:
+        """End an iteration; return the reason to end the training, if there is one."""
+        self.loss_curve.append(float(np.mean(self.epoch)))
+        self.epoch = []
+        watched = self._validate(step.theta)
+        if self.verbose:
+            self._print(step)
+        if step.status:
+            return _REASONS[step.status]
+        if self.patience.exhausted(watched):
+            return "the loss no longer improves by tol"
+        return ""
+
+    def _validate(self, theta: Array) -> float:
+        """Keep the parameters, or the best; return the value that patience watches."""
+        if self.problem.validate is None:
+            self.theta = theta
+            return self.loss_curve[-1]
+        loss, score = self.problem.validate(theta)
+        best = min(self.validation_loss_curve, default=np.inf)
+        if not self.early_stopping or loss < best:
+            self.theta = theta
+        self.validation_loss_curve.append(loss)
+        self.validation_scores.append(score)
+        return loss if self.early_stopping else self.loss_curve[-1]
+
+    def _print(self, step: Step) -> None:
+        line = (
+            f"Iteration {self.n_iter}, loss = {self.loss_curve[-1]:.8f}, "
+            f"damping = {step.damping:.2e}, gain ratio = {step.gain_ratio:.2f}"
+        )
+        if self.validation_scores:
+            line += f", validation score = {self.validation_scores[-1]:.6f}"
+        print(line)

@@ -1,0 +1,47 @@
+"""What is minimised, and all that must survive a stop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Array = Any
+
+
+class Problem(NamedTuple):
+    """What a training minimises, and how it is watched."""
+
+    objective: Any
+    """With ``value(theta, rows)`` and ``linearize(theta, rows, curvature_rows)``."""
+    start: Array
+    """Parameters of the start, (P,)."""
+    validate: Callable[[Array], tuple[float, float]] | None = None
+    """Loss and score of parameters on rows that are held out."""
+    unit: float = 1.0
+    """What a tolerance on the objective is a multiple of."""
+
+
+@dataclass
+class State:
+    """Where a method stands: picklable, without rows, and whole at each point's end.
+
+    A method that is given a problem and this record goes on as if it had not stopped.
+    """
+
+    theta: Array
+    """Parameters, (P,)."""
+    rng: Any
+    """Generator of all draws."""
+    damping: float | None = None
+    """The next damping, absolute; None until the first point gives its scale."""
+    bounds: tuple[float, float] | None = None
+    """Least and largest damping."""
+    growth: float = 2.0
+    """By how much the damping rule raises it after the next failure."""
+    carried: Any = None
+    """What the solver keeps from point to point, see Factor.carried."""
+    scale: Array | None = None
+    """Largest diagonal of H so far, (P,), where the damping is scaled by it."""
+    order: Array | None = None
+    """The rows of the next epoch in their order, where one is drawn ahead."""
+    pending: tuple[Array, float] | None = None
+    """Parameters before a step that rows to come will judge, and its promise."""
