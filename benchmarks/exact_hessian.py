@@ -17,6 +17,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 from scipy.linalg import solve
+from skgnh.schedule import full_batch
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
@@ -26,7 +27,6 @@ from skgnh.network import ACTIVATIONS, MLP, append_one
 from skgnh.objective import Objective
 from skgnh.operators import ExactHessian
 from skgnh.optimize import levenberg_marquardt
-from skgnh.schedule import full_batch
 from skgnh.solvers import Dense, ExactHessianSolver, LayerElimination
 
 # Shifts of part a, in units of the norm of H.

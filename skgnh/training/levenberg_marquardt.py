@@ -162,11 +162,15 @@ class LevenbergMarquardt:
             if left:
                 return
 
-    def _status(self, trial: Trial, point: Point, is_stuck: bool) -> str:
+    def _status(self, trial: Trial, point: Point, is_most_damped: bool) -> str:
         """Say whether a trial ends the iteration, and why."""
         if self._is_small(trial, point):
             return "step"
-        return "damping" if is_stuck and not trial.accepted else ""
+        if trial.accepted:
+            return ""
+        eps = float(np.finfo(point.theta.dtype).eps)
+        is_hidden = trial.predicted <= eps * abs(point.value)
+        return "damping" if is_most_damped or is_hidden else ""
 
     def _is_small(self, trial: Trial, point: Point) -> bool:
         """Say whether a step is small, and not only for its damping.

@@ -101,7 +101,7 @@ class Point:
         step = s if self._root is None else self._root * s
         value = objective.value(self.theta + step, judge)
         reduction, gain = self.value - value, -1.0
-        if np.isfinite(reduction) and predicted > 0:
+        if np.isfinite(reduction) and predicted > 0 and not self._is_leap(s):
             gain = reduction / predicted
         return Trial(step, value, gain, residual, predicted, self._products())
 
@@ -114,6 +114,15 @@ class Point:
         if not np.isfinite(Hs).all():
             raise LinAlgError("The step is not finite.")
         return s, Hs
+
+    def _is_leap(self, s: Array) -> bool:
+        """Say whether a scaled step is longer than the parameters, which no model is.
+
+        Where the damping is not scaled, lengths of different units have no meaning.
+        """
+        if self._root is None:
+            return False
+        return norm(s) > norm(self.theta / self._root) > 0
 
     def _products(self) -> int:
         """Return the products spent since it was asked last."""

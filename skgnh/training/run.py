@@ -13,6 +13,8 @@ from skgnh.training.state import Problem
 Array = Any
 
 _HISTORY = [f.name for f in fields(Step) if f.name not in ("theta", "point")]
+# Steps of an epoch that say whether it can improve.
+_STEPS = 10
 _REASONS = {
     "gradient": "the gradient vanishes",
     "step": "steps have become too small",
@@ -31,11 +33,14 @@ class Patience:
     tol: float
     n_iter_no_change: float
     best: float = np.inf
-    count: int = 0
+    count: float = 0.0
 
-    def exhausted(self, value: float) -> bool:
-        """Take the next value and say whether to stop."""
-        self.count = self.count + 1 if not value <= self.best - self.tol else 0
+    def exhausted(self, value: float, share: float = 1.0) -> bool:
+        """Take the next value and say whether to stop.
+
+        An iteration of few steps counts as its share of one.
+        """
+        self.count = self.count + share if not value <= self.best - self.tol else 0
         self.best = min(self.best, value) if np.isfinite(value) else self.best
         return self.count > self.n_iter_no_change or value < self.tol
 
@@ -117,13 +122,15 @@ class Training:
     def _iterate(self, step: Step) -> str:
         """End an iteration; return the reason to end the training, if there is one."""
         self.loss_curve.append(float(np.mean(self.epoch)))
+        # A full batch is tried until a step succeeds, a mini-batch once.
+        share = 1.0 if step.accepted else min(1.0, len(self.epoch) / _STEPS)
         self.epoch = []
         watched = self._validate(step.theta)
         if self.verbose:
             self._print(step)
         if step.status:
             return _REASONS[step.status]
-        if self.patience.exhausted(watched):
+        if self.patience.exhausted(watched, share):
             return "the loss no longer improves by tol"
         return ""
 

@@ -21,8 +21,8 @@ from tasks import (
 )
 
 from skgnh.objective import Objective
-from skgnh.training import Step
 from skgnh.solvers import CG, Dense, all_solvers
+from skgnh.training import Step
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
 SOLVERS = pytest.mark.parametrize("solver", all_solvers())
