@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
+from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.rows import Rows, loss_unit, outputs, start_from_base_rate
 from skgnh.estimators.training import Patience, Training, fitted_attributes
 from skgnh.losses import LOSSES
@@ -32,7 +33,7 @@ _CURVATURE_ROWS = 2000
 _CURVATURE_SHARE = 0.1
 
 
-class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator, ABC):
     """A multi-layer perceptron trained by Levenberg-Marquardt steps.
 
     The heads say how rows and targets are read (``_read``), what the layers are

@@ -16,9 +16,25 @@ from skgnh.estimators import (
 Array = Any
 
 
-def is_prefit(estimator: Any, prefit: bool) -> bool:
-    """Say whether the estimator is to be taken as it is."""
-    return prefit or isinstance(estimator, FrozenEstimator)
+class FeaturesMixin:
+    """The features of a meta-estimator are those of its network, `estimator_`."""
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> Array:
+        """Names of the features, where the network was fitted with any."""
+        return self.estimator_.feature_names_in_
+
+
+def unfrozen(estimator: Any, prefit: bool) -> tuple[Any, bool]:
+    """Return the network itself, and whether it is to be taken as it is."""
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator, True
+    return estimator, prefit
 
 
 def fit_network(
@@ -53,8 +69,7 @@ def fit_network(
     ValueError
         If `prefit` comes without an estimator, or it does not take the weights given.
     """
-    if isinstance(estimator, FrozenEstimator):
-        return estimator.estimator
+    estimator, prefit = unfrozen(estimator, prefit)
     if prefit:
         if estimator is None:
             raise ValueError("prefit=True needs the fitted estimator.")

@@ -23,8 +23,8 @@ def surgery(
 ) -> None:
     """Drop `count` more weights of theta, and adapt the others, in place.
 
-    Parameters and cost are those of :func:`skgnh.inspection.prune`; `dropped` is the
-    mask of the zeros, `weights` that of what may become one, and G is overwritten.
+    Parameters and cost are those of :class:`skgnh.inspection.OBSPruner`; `dropped` is
+    the mask of the zeros, `weights` that of what may become one; G is overwritten.
     """
     G[:, dropped] = 0  # they can't move
     unit = np.einsum("ij,ij->", G, G) / (len(G) * (~dropped).sum())
