@@ -334,6 +334,13 @@ class OBSPruner(FeaturesMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.score(X, y, sample_weight)
 
+    @_network_has("transform")
+    def fit_transform(
+        self, X: Array, y: Array | None = None, sample_weight: Array | None = None
+    ) -> Array:
+        """Fit, and return the codes of the rows; see :meth:`fit`."""
+        return self.fit(X, y, sample_weight).transform(X)
+
     @_network_has("get_feature_names_out")
     def get_feature_names_out(self, input_features: Array | None = None) -> Array:
         """Return the names of what the pruned autoencoder's `transform` gives."""
