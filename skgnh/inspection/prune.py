@@ -12,8 +12,8 @@ Array = Any
 def prune(
     estimator: Any,
     X: Array,
-    y: Array | None = None,
-    sample_weight: Array | None = None,
+    y: Array = None,
+    sample_weight: Array = None,
     **settings: Any,
 ) -> Any:
     """Return a copy of a fitted network with most of its weights zero.

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.inspection.base import FeaturesMixin, fit_network, unfrozen
+from skgnh.inspection.base import NetworkMixin
 from skgnh.inspection.draws import gradient_draws
 from skgnh.inspection.surgery import surgery
 from skgnh.memory import require
@@ -40,7 +40,7 @@ def _delegated(name: str) -> Any:
     return _network_has(name)(method)
 
 
-class OBSPruner(FeaturesMixin, MetaEstimatorMixin, BaseEstimator):
+class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Fit a network and put most of its weights to zero.
 
     Where the gradient vanishes, to put the weight w to zero and to adapt the others as
@@ -236,16 +236,16 @@ class OBSPruner(FeaturesMixin, MetaEstimatorMixin, BaseEstimator):
         for name in ("n_steps", "n_gradients", "n_rows", "block_size"):
             check_scalar(getattr(self, name), name, Integral, min_val=1)
         check_scalar(self.n_retrain, "n_retrain", Integral, min_val=0)
-        check_scalar(
-            self.damping, "damping", Real, min_val=0, include_boundaries="neither"
-        )
+        limits = {"min_val": 0, "include_boundaries": "neither"}
+        check_scalar(self.damping, "damping", Real, **limits)
         limits = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}
         check_scalar(self.sparsity, "sparsity", Real, **limits)
+        if not np.isfinite([self.damping, self.sparsity]).all():
+            raise ValueError("damping and sparsity must be finite.")
         if self.source not in _SOURCES:
-            raise ValueError(
-                f"Unknown source {self.source!r}; choose among {_SOURCES}."
-            )
-        network, _ = unfrozen(self.estimator, self.prefit)
+            known = f"choose among {_SOURCES}"
+            raise ValueError(f"Unknown source {self.source!r}; {known}.")
+        network, _ = self._given()
         if not isinstance(network, PrunedWeightsMixin):
             raise ValueError(
                 f"{type(network).__name__} cannot be pruned: its training would not "
@@ -255,9 +255,7 @@ class OBSPruner(FeaturesMixin, MetaEstimatorMixin, BaseEstimator):
 
     @staticmethod
     def _check_classes(network: Any, classes: Array | None) -> None:
-        if classes is not None and not np.array_equal(
-            np.unique(classes), network.classes_
-        ):
+        if classes is not None and {*classes} != {*network.classes_}:
             raise ValueError(
                 f"classes={classes} differ from those of the first call, "
                 f"{network.classes_}, which must have rows of every class."
@@ -266,9 +264,7 @@ class OBSPruner(FeaturesMixin, MetaEstimatorMixin, BaseEstimator):
     def _fitted(self, X: Array, y: Array, sample_weight: Array) -> Any:
         """Return the pruned network."""
         self._check_parameters()
-        network = fit_network(
-            self.estimator, self.prefit, self.random_state, X, y, sample_weight
-        )
+        network = self._fit_network(X, y, sample_weight)
         network = self._pruned(network, X, y, sample_weight)
         balanced = network.get_params(deep=False).get("class_weight") == "balanced"
         if balanced:

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state, check_scalar, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.inspection import eigenpairs, measure
-from skgnh.inspection.base import FeaturesMixin, fit_network, unfrozen
+from skgnh.inspection.base import NetworkMixin
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
@@ -25,7 +25,7 @@ _SOLVERS = ("auto", "dense", *eigenpairs.PRODUCT_SOLVERS)
 
 
 class GNHSpectrum(
-    FeaturesMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    NetworkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     r"""Eigenpairs and spectral density of a network's Gauss-Newton Hessian.
 
@@ -194,9 +194,7 @@ class GNHSpectrum(
             Fitted.
         """
         self._check_parameters()
-        network = fit_network(
-            self.estimator, self.prefit, self.random_state, X, y, sample_weight
-        )
+        network = self._fit_network(X, y, sample_weight)
         model = load_estimator(network, X, y, sample_weight)
         rows = Linearization(model.network, model.theta, model.inputs)
         H = GaussNewtonHessian(rows, model.loss, model.weights)
@@ -313,7 +311,7 @@ class GNHSpectrum(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         if self.estimator is not None:
-            inner, prefit = unfrozen(self.estimator, self.prefit)
+            inner, prefit = self._given()
             tags.input_tags.sparse = get_tags(inner).input_tags.sparse
             required = get_tags(inner).target_tags.required
             tags.target_tags.required = required and not prefit
