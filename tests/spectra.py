@@ -1,5 +1,6 @@
 """A fitted network on a few rows, and its spectrum, for the tests of inspection."""
 
+import pickle
 import warnings
 from functools import cache
 
@@ -38,3 +39,10 @@ def prefit(mlp=None, **settings):
     mlp = network() if mlp is None else mlp
     settings = {"n_components": K, "prefit": True, "random_state": 0, **settings}
     return GNHSpectrum(mlp, **settings)
+
+
+def fitted_state(estimator):
+    """All that an estimator holds but its parameters, to the bit."""
+    parameters = estimator.get_params(deep=False)
+    state = vars(estimator).items()
+    return {name: pickle.dumps(v) for name, v in state if name not in parameters}

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data, prepare
+from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import learned, publish, records_of, weights_of
 from skgnh.estimators.rows import outputs
 from skgnh.losses import LOSSES
@@ -22,7 +23,7 @@ from skgnh.threads import limit_threads
 Array = Any
 
 
-class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator, ABC):
     """A multi-layer perceptron trained by Levenberg-Marquardt steps.
 
     The heads say how rows and targets are read (``_read``), what the layers are
@@ -83,14 +84,6 @@ class BaseGaussNewtonMLP(CallbackSupportMixin, BaseEstimator, ABC):
     def is_fitted(self) -> bool:
         """Whether there are weights to go on from."""
         return hasattr(self, "coefs_")
-
-    @property
-    def pruned_mask(self) -> Array | None:
-        """Which parameters pruning holds at zero, (P,); None if none are."""
-        if not hasattr(self, "pruned_"):
-            return None
-        no_bias = [np.zeros_like(b, dtype=bool) for b in self.intercepts_]
-        return self._network.from_coefs(self.pruned_, no_bias)
 
     @property
     def _loss(self) -> Any:

@@ -94,7 +94,7 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         validate = held_out.validator(network, loss, draft._score_outputs)
 
     problem = Problem(objective, start, validate, loss_unit(objective))
-    problem, expand = _without_pruned(draft, problem)
+    problem, expand = _without_pruned(draft._dropped if goes_on else None, problem)
     batch, method = _method(estimator, solver, rows.X.shape[0], problem, incremental)
     training = Training(
         problem,
@@ -178,12 +178,13 @@ def _warn_of_one_row(rows: Rows) -> None:
         )
 
 
-def _without_pruned(draft: Any, problem: Problem) -> tuple[Problem, Callable]:
+def _without_pruned(
+    dropped: Array | None, problem: Problem
+) -> tuple[Problem, Callable]:
     """Return the problem in the parameters that are not pruned, and its way back."""
-    pruned = draft.pruned_mask
-    if pruned is None:
+    if dropped is None or not dropped.any():
         return problem, lambda theta: theta
-    free, whole = np.flatnonzero(~pruned), np.where(pruned, 0, problem.start)
+    free, whole = np.flatnonzero(~dropped), np.where(dropped, 0, problem.start)
     restricted = RestrictedObjective(problem.objective, whole, free)
     validate = problem.validate
     if validate is not None:

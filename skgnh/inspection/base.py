@@ -1,4 +1,4 @@
-"""From the parameters of a transformer to a fitted network."""
+"""What estimators about a network share: where it comes from, and its features."""
 
 from typing import Any
 
@@ -16,59 +16,52 @@ from skgnh.estimators import (
 Array = Any
 
 
-def is_prefit(estimator: Any, prefit: bool) -> bool:
-    """Say whether the estimator is to be taken as it is."""
-    return prefit or isinstance(estimator, FrozenEstimator)
+class NetworkMixin:
+    """Parameters `estimator`, `prefit` and `random_state` say which network it is.
 
-
-def fit_network(
-    estimator: Any,
-    prefit: bool,
-    random_state: Any,
-    X: Array,
-    y: Array,
-    sample_weight: Array,
-) -> Any:
-    """Return a fitted network: a clone, a default for the data, or the one given.
-
-    Parameters
-    ----------
-    estimator : estimator or None
-        The network; if None, the classifier or the regressor by the type of the
-        target, or the autoencoder if there is none.
-    prefit : bool
-        Whether the estimator is fitted; so is one in a FrozenEstimator.
-    random_state : int, RandomState instance or None
-        Seed of a default network.
-    X, y, sample_weight : array-like
-        The data of ``fit``.
-
-    Returns
-    -------
-    estimator
-        Fitted.
-
-    Raises
-    ------
-    ValueError
-        If `prefit` comes without an estimator, or it does not take the weights given.
+    That is a clone, fitted; a default for the data if `estimator` is None; or the one
+    given, if it is `prefit` or in a FrozenEstimator. Fitted it is `estimator_`.
     """
-    if isinstance(estimator, FrozenEstimator):
-        return estimator.estimator
-    if prefit:
+
+    def _given(self) -> tuple[Any, bool]:
+        """Return the estimator, not frozen, and whether it is taken as it is."""
+        if isinstance(self.estimator, FrozenEstimator):
+            return self.estimator.estimator, True
+        return self.estimator, self.prefit
+
+    def _fit_network(self, X: Array, y: Array, sample_weight: Array) -> Any:
+        """Return the network, fitted to the data of ``fit`` unless it is already.
+
+        Raises
+        ------
+        ValueError
+            If `prefit` comes without an estimator, or it does not take the weights
+            given.
+        """
+        estimator, prefit = self._given()
+        if prefit:
+            if estimator is None:
+                raise ValueError("prefit=True needs the fitted estimator.")
+            return estimator
         if estimator is None:
-            raise ValueError("prefit=True needs the fitted estimator.")
-        return estimator
-    network = (
-        _default(y)(random_state=random_state)
-        if estimator is None
-        else clone(estimator)
-    )
-    if sample_weight is None:
-        return network.fit(X, y)
-    if not has_fit_parameter(network, "sample_weight"):
-        raise ValueError(f"{type(network).__name__} takes no sample_weight.")
-    return network.fit(X, y, sample_weight=sample_weight)
+            network = _default(y)(random_state=self.random_state)
+        else:
+            network = clone(estimator)
+        if sample_weight is None:
+            return network.fit(X, y)
+        if not has_fit_parameter(network, "sample_weight"):
+            raise ValueError(f"{type(network).__name__} takes no sample_weight.")
+        return network.fit(X, y, sample_weight=sample_weight)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> Array:
+        """Names of the features, where the network was fitted with any."""
+        return self.estimator_.feature_names_in_
 
 
 def _default(y: Array) -> Any:

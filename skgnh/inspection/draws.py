@@ -24,7 +24,9 @@ def gradient_draws(
     With `source='curvature'` a vector is :math:`b^{-1/2} \sum_i J_i^T S_i u_i` over b
     rows with random signs u: its outer product has the Gauss-Newton Hessian as its
     expectation. With 'gradient' it is the mean gradient of the b rows, as in M-FAC.
-    Rows are drawn in proportion to their weights, as evenly as possible.
+    Rows are drawn in proportion to their weights, as evenly as possible along a random
+    direction of the data: neither their order matters, nor whether one is repeated or
+    has the weight of two.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def gradient_draws(
         f"{n_gradients} gradients of {P} parameters",
         "Take fewer gradients",
     )
-    rows = _systematic(objective.weights, n_gradients * n_rows, rng)
+    rows = _systematic(objective, n_gradients * n_rows, rng)
     out = np.empty((n_gradients, P))
     layers = network.unpack(out)
     scale = 1 / n_rows if source == "gradient" else n_rows**-0.5
@@ -79,9 +81,14 @@ def gradient_draws(
     return out
 
 
-def _systematic(weights: Array, n_draws: int, rng: np.random.Generator) -> Array:
+def _systematic(objective: Objective, n_draws: int, rng: np.random.Generator) -> Array:
     """Draw rows by their weights: each as often as its share, up or down to one."""
-    edges = np.cumsum(weights, dtype=np.float64)
+    data = objective.inputs, objective.targets
+    along = sum(A @ rng.standard_normal(A.shape[1]).astype(A.dtype) for A in data)
+    order = np.argsort(along, kind="stable")
+    edges = np.cumsum(objective.weights[order], dtype=np.float64)
     at = (np.arange(n_draws) + rng.random()) / n_draws * edges[-1]
-    rows = np.searchsorted(edges, at, side="right")
-    return rng.permutation(np.minimum(rows, np.flatnonzero(weights)[-1]))
+    # Rounding may put the last beyond the last edge, or among rows without weight.
+    last = np.flatnonzero(objective.weights[order])[-1]
+    places = np.minimum(np.searchsorted(edges, at, side="right"), last)
+    return rng.permutation(order[places])

@@ -46,11 +46,6 @@ def choose(H: Any, n_components: int, other_products: int) -> str:
     return "dense" if worth and fits(4 * P**2 * H.dtype.itemsize) else "arpack"
 
 
-def dense(H: Any) -> tuple[Array, Array]:
-    """Return all eigenvalues and eigenvectors, as columns."""
-    return eigh(H.toarray(), overwrite_a=True)
-
-
 def arpack(H: Any, k: int, tol: float, rng: Any) -> tuple[Array, Array]:
     """Return k leading eigenpairs by implicitly restarted Lanczos."""
     start = rng.standard_normal(H.shape[0]).astype(H.dtype)
@@ -109,7 +104,7 @@ def leading_eigenpairs(
     """
     P = H.shape[0]
     if solver == "dense":
-        values, vectors = dense(H)
+        values, vectors = eigh(H.toarray(), overwrite_a=True)
     elif k < P and not (H @ rng.standard_normal(P)).any():
         # The zero matrix, of a saturated network: the solvers would break down.
         values, vectors = np.zeros(k, H.dtype), np.eye(P, k, dtype=H.dtype)

@@ -1,62 +1,145 @@
-"""Pruning as a meta-estimator."""
+"""The optimal brain surgeon: fewer weights, the others adapted."""
 
-from numbers import Integral
+from numbers import Integral, Real
+from operator import attrgetter, methodcaller
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
-from sklearn.utils import check_scalar
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_scalar, compute_sample_weight, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgnh.inspection.base import fit_network
-from skgnh.inspection.prune import prune
+from skgnh.estimators.pruned import PrunedWeightsMixin
+from skgnh.inspection.base import NetworkMixin
+from skgnh.inspection.draws import gradient_draws
+from skgnh.inspection.surgery import surgery
+from skgnh.memory import require
+from skgnh.objective import Objective
+from skgnh.operators.random import generator
 
 Array = Any
 
+_SOURCES = ("curvature", "gradient")
+
 
 def _network_has(name: str) -> Any:
-    def has(self):
-        network = getattr(self, "estimator_", self.estimator)
-        getattr(network, name)
-        return True
-
-    return available_if(has)
+    return available_if(attrgetter(f"estimator.{name}"))
 
 
-class OBSPruner(MetaEstimatorMixin, BaseEstimator):
-    """Fit a network and prune it; see :func:`prune`.
+def _delegated(name: str) -> Any:
+    """Return a method that asks the pruned network, where the network has it."""
+
+    def method(self, X: Array) -> Array:
+        check_is_fitted(self)
+        return methodcaller(name, X)(self.estimator_)
+
+    method.__name__, method.__qualname__ = name, f"OBSPruner.{name}"
+    method.__doc__ = f"Return ``estimator_.{name}(X)``."
+    return _network_has(name)(method)
+
+
+class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
+    r"""Fit a network and put most of its weights to zero.
+
+    Where the gradient vanishes, to put the weight w to zero and to adapt the others as
+    well as can be raises the objective by :math:`w^2 / (2 [F^{-1}]_{ww})`. The weight
+    of least rise goes, the others follow, its row and column are taken out of F, and so
+    one after the other. Together those that go, Q, move the others by
+
+    .. math:: \theta \leftarrow \theta + F^{-1} t, \qquad
+              [F^{-1}]_{QQ} \, t_Q = -\theta_Q,
+
+    in every block of F, the damped mean of outer products of random draws of the
+    curvature, see :class:`skgnh.operators.RankOneInverse`. After step j of r a share
+    :math:`(1 - s_0)^{1 - j/r} (1 - s)^{j/r}` of the weights is left, from the present
+    sparsity :math:`s_0` to the one asked for, and F is made anew for each. Biases are
+    never dropped, but move.
+
+    It is a classifier, a regressor or a transformer as the network is.
 
     Parameters
     ----------
     estimator : estimator
-        A classifier, regressor or autoencoder of this package.
-    sparsity, n_steps, n_gradients, n_rows, block_size, damping, source, joint
-        See :func:`prune`.
+        A classifier, regressor or autoencoder of this package, of which a clone is
+        fitted. One in a :class:`~sklearn.frozen.FrozenEstimator` is taken as it is.
+    sparsity : float, default=0.9
+        Share s of all weights to be zero, at least the present one and below 1.
+    n_steps : int, default=16
+        Steps r.
+    n_gradients : int, default=1024
+        Draws m of a step.
+    n_rows : int, default=10
+        Rows of a draw.
+    block_size : int, default=128
+        Consecutive parameters of a block of F.
+    damping : float, default=1e-2
+        Damping of F, in units of its mean diagonal.
+    source : {'curvature', 'gradient'}, default='curvature'
+        What the draws are: of the Gauss-Newton Hessian, or gradients, as in M-FAC.
+    joint : bool, default=True
+        Whether a weight takes into account those that went before it in the step. If
+        False, each is chosen and constrained as if it were alone,
+        :math:`t_w = -\theta_w / [F^{-1}]_{ww}`, as in M-FAC.
     n_retrain : int, default=0
         Iterations of training after the pruning, in which the weights stay zero.
     prefit : bool, default=False
         Whether the estimator is fitted already; it is then taken as it is, and not
         changed.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, Generator, RandomState or None, default=None
         Seed of the draws.
 
     Attributes
     ----------
     estimator_ : estimator
-        The pruned network.
+        The pruned network, with the mask `pruned_`.
     sparsity_ : float
         Share of its weights that are zero.
+    classes_ : ndarray of shape (n_classes,)
+        Labels, where it is a classifier.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, where X has string names for all.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is prefit but not fitted.
+    ValueError
+        If a parameter or the data are at fault, or the draws or a block exceed the
+        working memory.
+    numpy.linalg.LinAlgError
+        If the damping is too small for the precision.
+
+    Notes
+    -----
+    A step costs O(m n_rows P) for the draws and O(P m min(m, b) + P b^2) for blocks of
+    b parameters; memory 8 (m P + 3 b^2) bytes.
+
+    References
+    ----------
+    .. [1] B. Hassibi, D. Stork, "Second order derivatives for network pruning: optimal
+           brain surgeon", NIPS 1992.
+    .. [2] E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: efficient matrix-free
+           approximations of second-order information", NeurIPS 2021.
+    .. [3] E. Frantar, D. Alistarh, "Optimal brain compression: a framework for accurate
+           post-training quantization and pruning", NeurIPS 2022.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
     >>> from skgnh import GaussNewtonMLPClassifier
     >>> from skgnh.inspection import OBSPruner
     >>> X, y = load_iris(return_X_y=True)
     >>> network = GaussNewtonMLPClassifier((10,), alpha=0.1, random_state=0)
-    >>> pruner = OBSPruner(network, sparsity=0.8, random_state=0).fit(X, y)
-    >>> pruner.sparsity_, pruner.score(X, y) > 0.9
-    (0.8, True)
+    >>> pruner = OBSPruner(network, sparsity=0.8, random_state=0)
+    >>> pruner.fit(X, y).sparsity_
+    0.8
+    >>> bool((cross_val_score(pruner, X, y) > 0.9).all())
+    True
     """
 
     def __init__(
@@ -106,62 +189,138 @@ class OBSPruner(MetaEstimatorMixin, BaseEstimator):
         -------
         self : OBSPruner
             With the pruned network.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are at fault.
         """
-        check_scalar(self.n_retrain, "n_retrain", Integral, min_val=0)
-        network = fit_network(
-            self.estimator, self.prefit, self.random_state, X, y, sample_weight
-        )
-        names = set(self.get_params(deep=False)) - {"estimator", "prefit", "n_retrain"}
-        settings = {name: getattr(self, name) for name in names}
-        self.estimator_ = prune(network, X, y, sample_weight, **settings)
-        for _ in range(self.n_retrain):
-            self.estimator_.partial_fit(X, y, sample_weight)
-        zeros = sum(int(mask.sum()) for mask in self.estimator_.pruned_)
-        self.sparsity_ = zeros / sum(coef.size for coef in self.estimator_.coefs_)
-        return self
+        return self._publish(self._fitted(X, y, sample_weight))
 
     @_network_has("partial_fit")
     def partial_fit(
-        self, X: Array, y: Array | None = None, sample_weight: Array | None = None
+        self,
+        X: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        classes: Array | None = None,
     ) -> "OBSPruner":
         """Train the pruned network for an iteration; its pruned weights stay zero.
+
+        Only a trained network can be pruned: the first call, where :meth:`fit` was not
+        called before, is that of `fit`.
 
         Parameters
         ----------
         X, y, sample_weight : array-like
             See :meth:`fit`.
+        classes : array-like of shape (n_classes,), optional
+            All labels of all calls, of a classifier. The first call has them all.
 
         Returns
         -------
         self : OBSPruner
             Trained.
+
+        Raises
+        ------
+        ValueError
+            If the classes are not those of the first call.
         """
-        check_is_fitted(self)
+        try:
+            check_is_fitted(self)
+        except NotFittedError:
+            network = self._fitted(X, y, sample_weight)
+            self._check_classes(network, classes)
+            return self._publish(network)
+        self._check_classes(self.estimator_, classes)
         self.estimator_.partial_fit(X, y, sample_weight)
         return self
 
-    @_network_has("predict")
-    def predict(self, X: Array) -> Array:
-        """Return the pruned network's predictions."""
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
+    def _check_parameters(self) -> None:
+        for name in ("n_steps", "n_gradients", "n_rows", "block_size"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        check_scalar(self.n_retrain, "n_retrain", Integral, min_val=0)
+        limits = {"min_val": 0, "include_boundaries": "neither"}
+        check_scalar(self.damping, "damping", Real, **limits)
+        limits = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}
+        check_scalar(self.sparsity, "sparsity", Real, **limits)
+        if not np.isfinite([self.damping, self.sparsity]).all():
+            raise ValueError("damping and sparsity must be finite.")
+        if self.source not in _SOURCES:
+            known = f"choose among {_SOURCES}"
+            raise ValueError(f"Unknown source {self.source!r}; {known}.")
+        network, _ = self._given()
+        if not isinstance(network, PrunedWeightsMixin):
+            raise ValueError(
+                f"{type(network).__name__} cannot be pruned: its training would not "
+                "keep weights at zero. Pass a classifier, regressor or autoencoder of "
+                "skgnh; of a pipeline its last step, and the rows transformed."
+            )
 
-    @_network_has("predict_proba")
-    def predict_proba(self, X: Array) -> Array:
-        """Return the pruned network's probabilities."""
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+    @staticmethod
+    def _check_classes(network: Any, classes: Array | None) -> None:
+        if classes is not None and {*classes} != {*network.classes_}:
+            raise ValueError(
+                f"classes={classes} differ from those of the first call, "
+                f"{network.classes_}, which must have rows of every class."
+            )
 
-    @_network_has("transform")
-    def transform(self, X: Array) -> Array:
-        """Return the pruned autoencoder's codes."""
-        check_is_fitted(self)
-        return self.estimator_.transform(X)
+    def _fitted(self, X: Array, y: Array, sample_weight: Array) -> Any:
+        """Return the pruned network."""
+        self._check_parameters()
+        network = self._fit_network(X, y, sample_weight)
+        network = self._pruned(network, X, y, sample_weight)
+        balanced = network.get_params(deep=False).get("class_weight") == "balanced"
+        if balanced:
+            # partial_fit cannot balance by the rows of one call. These are all of them.
+            balance = compute_sample_weight("balanced", y)
+            given = 1 if sample_weight is None else np.asarray(sample_weight)
+            sample_weight = balance * given
+            network.set_params(class_weight=None)
+        for _ in range(self.n_retrain):
+            network.partial_fit(X, y, sample_weight)
+        return network.set_params(class_weight="balanced") if balanced else network
+
+    def _pruned(self, network: Any, X: Array, y: Array, sample_weight: Array) -> Any:
+        objective, start = Objective.from_estimator(network, X, y, sample_weight)
+        if objective.targets is None:
+            raise ValueError("Pruning needs y, unless it is of an autoencoder.")
+        if self.joint:
+            width = min(self.block_size, len(start))
+            block = f"A block of {width} parameters"
+            require(3 * width**2 * 8, block, "Take a smaller block_size")
+        weights, dropped = objective.network.weight_mask() > 0, network._dropped
+        theta, rng = start.astype(np.float64), generator(self.random_state)
+        draws = self.n_gradients, self.n_rows, self.source, rng
+        settings = self.damping, self.block_size, self.joint
+        for count in self._counts(weights.sum(), dropped.sum()):
+            G = gradient_draws(objective, theta.astype(start.dtype), *draws)
+            surgery(theta, dropped, weights, count, G, *settings)
+        theta = theta.astype(start.dtype)
+        return network._with_dropped(theta, dropped, objective.value(theta))
+
+    def _counts(self, n_weights: int, n_dropped: int) -> Array:
+        """Return how many weights go in each step."""
+        present = n_dropped / n_weights
+        if round(n_weights * self.sparsity) < n_dropped:
+            raise ValueError(
+                f"sparsity={self.sparsity} is less than the present one, {present:.4f}:"
+                " a weight that was dropped does not come back."
+            )
+        at = np.arange(1, self.n_steps + 1) / self.n_steps
+        kept = (1 - present) ** (1 - at) * (1 - self.sparsity) ** at
+        zeros = np.round(n_weights * (1 - kept)).astype(int)
+        return np.diff(np.maximum(zeros, n_dropped), prepend=n_dropped)
+
+    def _publish(self, network: Any) -> "OBSPruner":
+        zeros = sum(int(mask.sum()) for mask in network.pruned_)
+        self.sparsity_ = zeros / sum(coef.size for coef in network.coefs_)
+        self.estimator_ = network
+        return self
+
+    predict = _delegated("predict")
+    predict_proba = _delegated("predict_proba")
+    predict_log_proba = _delegated("predict_log_proba")
+    decision_function = _delegated("decision_function")
+    transform = _delegated("transform")
+    inverse_transform = _delegated("inverse_transform")
+    score_samples = _delegated("score_samples")
 
     @_network_has("score")
     def score(
@@ -170,3 +329,25 @@ class OBSPruner(MetaEstimatorMixin, BaseEstimator):
         """Return the pruned network's score."""
         check_is_fitted(self)
         return self.estimator_.score(X, y, sample_weight)
+
+    @_network_has("transform")
+    def fit_transform(
+        self, X: Array, y: Array | None = None, sample_weight: Array | None = None
+    ) -> Array:
+        """Fit, and return the codes of the rows; see :meth:`fit`."""
+        return self.fit(X, y, sample_weight).transform(X)
+
+    @_network_has("get_feature_names_out")
+    def get_feature_names_out(self, input_features: Array | None = None) -> Array:
+        """Return the names of what the pruned autoencoder's `transform` gives."""
+        check_is_fitted(self)
+        return self.estimator_.get_feature_names_out(input_features)
+
+    @property
+    def classes_(self) -> Array:
+        """Labels of the pruned classifier."""
+        return self.estimator_.classes_
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the network's tags."""
+        return get_tags(self.estimator)

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state, check_scalar, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.inspection import eigenpairs, measure
-from skgnh.inspection.base import fit_network, is_prefit
+from skgnh.inspection.base import NetworkMixin
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
@@ -24,7 +24,9 @@ Array = Any
 _SOLVERS = ("auto", "dense", *eigenpairs.PRODUCT_SOLVERS)
 
 
-class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class GNHSpectrum(
+    NetworkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     r"""Eigenpairs and spectral density of a network's Gauss-Newton Hessian.
 
     For the network's derivatives :math:`J_i` (d x P) and the Hessians :math:`Q_i`
@@ -192,39 +194,21 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             Fitted.
         """
         self._check_parameters()
-        validate_data(self, X, y, skip_check_array=True)
-        self.estimator_ = fit_network(
-            self.estimator, self.prefit, self.random_state, X, y, sample_weight
-        )
-        model = load_estimator(self.estimator_, X, y, sample_weight)
+        network = self._fit_network(X, y, sample_weight)
+        model = load_estimator(network, X, y, sample_weight)
+        rows = Linearization(model.network, model.theta, model.inputs)
+        H = GaussNewtonHessian(rows, model.loss, model.weights)
+        with limit_threads(model.network, rows.n_rows):
+            trace, solver, values, vectors, measures = self._decompose(H)
+        # Nothing can fail from here on: a refused call leaves what was fitted before.
+        P, self.estimator_ = H.shape[0], network
+        self.trace_, self.solver_ = trace, solver
         self._network, self._theta, self._loss = model.network, model.theta, model.loss
         prior = model.ridge.max() if self.damping is None else self.damping
         self.damping_ = float(prior)
-        H = self._curvature(model.inputs, model.weights)
-        with limit_threads(self._network, H.linearization.n_rows):
-            self._decompose(H)
-        return self
-
-    def _decompose(self, H: GaussNewtonHessian) -> None:
-        k, P = self.n_components, H.shape[0]
-        if k > P:
-            raise ValueError(f"n_components={k} exceeds the network's {P} parameters.")
-        self.trace_ = H.trace()
-        if not (np.isfinite(self.trace_) and np.isfinite(self._theta).all()):
-            raise ValueError("The network or its curvature is not finite.")
-        rng = check_random_state(self.random_state)
-        self.solver_ = self.solver
-        if self.solver == "auto":
-            self.solver_ = eigenpairs.choose(H, k, self.n_probes * self.lanczos_steps)
-        values, vectors = eigenpairs.leading_eigenpairs(
-            H, k, self.solver_, self.tol, rng
-        )
-        self.eigenvalues_, self.eigenvectors_ = values[:k], vectors[:k].copy()
-        self.explained_trace_ratio_ = self.eigenvalues_ / (self.trace_ or 1)
+        self.eigenvalues_, self.eigenvectors_ = values[: len(vectors)], vectors
+        self.explained_trace_ratio_ = self.eigenvalues_ / (trace or 1)
         self._rounding = P**0.5 * float(np.finfo(H.dtype).eps) * values[0]
-        measures = measure.spectral_measures(
-            H, values, self.eigenvectors_, self.n_probes, self.lanczos_steps, rng
-        )
         self.density_nodes_, self.density_weights_ = measures[0]
         bounds = sorted(
             P * measure.effective_dimension(*masses, self.damping_, self._rounding)
@@ -232,6 +216,24 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         self.effective_dimension_bounds_ = (bounds[0], bounds[-1])
         self.effective_dimension_ = (bounds[0] + bounds[-1]) / 2
+        return self
+
+    def _decompose(self, H: GaussNewtonHessian) -> tuple:
+        """Return trace, solver, the eigenpairs that it found, and the measures."""
+        k, P = self.n_components, H.shape[0]
+        if k > P:
+            raise ValueError(f"n_components={k} exceeds the network's {P} parameters.")
+        trace = H.trace()
+        if not (np.isfinite(trace) and np.isfinite(H.linearization.theta).all()):
+            raise ValueError("The network or its curvature is not finite.")
+        rng, solver = check_random_state(self.random_state), self.solver
+        if solver == "auto":
+            solver = eigenpairs.choose(H, k, self.n_probes * self.lanczos_steps)
+        values, vectors = eigenpairs.leading_eigenpairs(H, k, solver, self.tol, rng)
+        measures = measure.spectral_measures(
+            H, values, vectors[:k], self.n_probes, self.lanczos_steps, rng
+        )
+        return trace, solver, values, vectors[:k].copy(), measures
 
     def _check_parameters(self) -> None:
         for name in ("n_components", "n_probes", "lanczos_steps"):
@@ -241,10 +243,6 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             check_scalar(self.damping, "damping", Real, min_val=0)
         if self.solver not in _SOLVERS:
             raise ValueError(f"solver must be one of {_SOLVERS}, got {self.solver!r}.")
-
-    def _curvature(self, inputs: Array, weights: Array) -> GaussNewtonHessian:
-        linearization = Linearization(self._network, self._theta, inputs)
-        return GaussNewtonHessian(linearization, self._loss, weights)
 
     def transform(self, X: Array) -> Array:
         """Return the curvature that each row gives to the leading directions.
@@ -264,10 +262,10 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
         inputs = append_one(X.astype(self._theta.dtype, copy=False))
-        H = self._curvature(inputs, np.ones(X.shape[0], self._theta.dtype))
-        return eigenpairs.row_curvatures(H, self.eigenvectors_).astype(
-            X.dtype, copy=False
-        )
+        rows = Linearization(self._network, self._theta, inputs)
+        H = GaussNewtonHessian(rows, self._loss, np.ones(X.shape[0], self._theta.dtype))
+        out = eigenpairs.row_curvatures(H, self.eigenvectors_)
+        return out.astype(X.dtype, copy=False)
 
     def spectral_density(
         self, grid: Array, width: float | None = None, *, log: bool = False
@@ -313,8 +311,8 @@ class GNHSpectrum(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         if self.estimator is not None:
-            inner = get_tags(self.estimator)
-            tags.input_tags.sparse = inner.input_tags.sparse
-            if not is_prefit(self.estimator, self.prefit):
-                tags.target_tags.required = inner.target_tags.required
+            inner, prefit = self._given()
+            tags.input_tags.sparse = get_tags(inner).input_tags.sparse
+            required = get_tags(inner).target_tags.required
+            tags.target_tags.required = required and not prefit
         return tags

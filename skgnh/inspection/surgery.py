@@ -23,8 +23,8 @@ def surgery(
 ) -> None:
     """Drop `count` more weights of theta, and adapt the others, in place.
 
-    Parameters and cost are those of :func:`skgnh.inspection.prune`; `dropped` is the
-    mask of the zeros, `weights` that of what may become one, and G is overwritten.
+    Parameters and cost are those of :class:`skgnh.inspection.OBSPruner`; `dropped` is
+    the mask of the zeros, `weights` that of what may become one; G is overwritten.
     """
     G[:, dropped] = 0  # they can't move
     unit = np.einsum("ij,ij->", G, G) / (len(G) * (~dropped).sum())
@@ -59,12 +59,9 @@ def _in_turn(inverse: RankOneInverse, theta: Array, free: Array, count: int) -> 
     order, saliency = [], []
     for block in gen_batches(len(theta), inverse.block_size):
         Q = block.start + np.flatnonzero(free[block])
-        if len(Q):
-            turns, rises = _elimination(inverse.entries(Q, Q), theta[Q], count)
-            order.append(Q[turns])
-            saliency.append(np.maximum.accumulate(rises))
-    if not order:
-        return np.empty(0, int)
+        turns, rises = _elimination(inverse.entries(Q, Q), theta[Q], count)
+        order.append(Q[turns])
+        saliency.append(np.maximum.accumulate(rises))
     merged = np.argsort(np.concatenate(saliency), kind="stable")[:count]
     return np.sort(np.concatenate(order)[merged])
 
@@ -95,7 +92,7 @@ def _elimination(A: Array, theta: Array, count: int) -> tuple[Array, Array]:
 
 
 def _check_positive(diagonal: Array) -> None:
-    if diagonal.min() <= 0:
+    if not diagonal.min() > 0:
         raise LinAlgError(
             "The inverse of F is not positive definite to rounding: raise the damping."
         )

@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPRegressor
 from tasks import KINDS, assert_same_model, fit, fitted, parameters, task, weights
 
 from skgnh import GaussNewtonMLPRegressor
-from skgnh.inspection import OBSPruner, prune, sparse_coefs
+from skgnh.inspection import prune, sparse_coefs
 from skgnh.inspection.draws import gradient_draws
 from skgnh.inspection.surgery import surgery
 from skgnh.objective import Objective
@@ -145,6 +145,27 @@ def test_gradients_are_means_over_rows_by_their_weights():
     # Means of the four rows that the weights make, whatever their order.
     quarter = gradient_draws(problem, theta, 1, 4, "gradient", rng)
     assert_close(quarter[0], gradient)
+
+
+@pytest.mark.parametrize("source", ["curvature", "gradient"])
+def test_draws_take_no_heed_of_order_and_weights_count_as_repeats(source):
+    case = Case("tanh", 1, "softmax", n=12)
+    counts = np.random.default_rng(1).integers(0, 4, 12)
+    problem, theta = objective(case, counts / counts.sum())
+
+    def drawn(rows, weights):
+        inputs, targets = problem.inputs[rows], problem.targets[rows]
+        other = Objective(
+            problem.network, problem.loss, inputs, targets, weights, problem.ridge
+        )
+        return gradient_draws(other, theta, 20, 3, source, np.random.default_rng(0))
+
+    expected = drawn(np.arange(12), problem.weights)
+    shuffled = np.random.default_rng(2).permutation(12)
+    assert_close(drawn(shuffled, problem.weights[shuffled]), expected)
+    repeated = np.random.default_rng(3).permutation(np.arange(12).repeat(counts))
+    equal = np.full(len(repeated), 1 / len(repeated))
+    assert_close(drawn(repeated, equal), expected)
 
 
 # ---- whole networks ------------------------------------------------------------------
@@ -281,57 +302,13 @@ def test_weights_are_exported_sparse():
         np.testing.assert_array_equal(matrix.toarray(), coef)
 
 
-# ---- the meta-estimator --------------------------------------------------------------
-
-
-@EVERY
-def test_pruner_fits_and_prunes(kind):
-    estimator, X, y = task(kind, max_iter=5)
-    pruner = OBSPruner(estimator, sparsity=0.5, n_retrain=1, **SETTINGS)
-    fit(clone(pruner), X, y)
-    fit(pruner, X, y)
-    assert not hasattr(estimator, "coefs_")
-    assert pruner.sparsity_ == pytest.approx(0.5, abs=0.02)
-    np.testing.assert_array_equal(pruner.predict(X), pruner.estimator_.predict(X))
-    assert pruner.score(X, y) == pruner.estimator_.score(X, y)
-    assert hasattr(pruner, "transform") is (kind == "autoencoder")
-    pruner.partial_fit(X, y)
-    assert n_zeros(pruner.estimator_) == round(0.5 * n_weights(pruner.estimator_))
-
-
-def test_pruner_takes_a_fitted_network():
-    estimator, X, y = fitted("multiclass")
-    pruner = OBSPruner(estimator, sparsity=0.5, prefit=True, **SETTINGS).fit(X, y)
-    assert_same_model(
-        pruner.estimator_, prune(estimator, X, y, sparsity=0.5, **SETTINGS)
-    )
-    np.testing.assert_array_equal(
-        pruner.predict_proba(X), pruner.estimator_.predict_proba(X)
-    )
-    with pytest.raises(NotFittedError):
-        OBSPruner(estimator).predict(X)
-
-
 # ---- refusals ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"sparsity": 1.0}, "sparsity == 1.0, must be < 1"),
-        ({"sparsity": -0.1}, "sparsity == -0.1, must be >= 0"),
-        ({"n_steps": 0}, "n_steps == 0, must be >= 1"),
-        ({"n_gradients": 0}, "n_gradients == 0, must be >= 1"),
-        ({"n_rows": 0}, "n_rows == 0, must be >= 1"),
-        ({"block_size": 0}, "block_size == 0, must be >= 1"),
-        ({"damping": 0.0}, "damping == 0.0, must be > 0"),
-        ({"source": "hessian"}, "Unknown source 'hessian'"),
-    ],
-)
-def test_bad_parameters_are_named(settings, message):
+def test_unknown_parameters_are_named():
     estimator, X, y = fitted("multiclass")
-    with pytest.raises(ValueError, match=message):
-        prune(estimator, X, y, **settings)
+    with pytest.raises(TypeError, match="sparseness"):
+        prune(estimator, X, y, sparseness=0.5)
 
 
 def test_other_estimators_and_missing_targets_are_refused():

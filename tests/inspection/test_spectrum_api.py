@@ -1,4 +1,5 @@
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import has_fit_parameter
-from spectra import SAMPLE_WEIGHT, SOLVERS, K, X, Y, fit, network, prefit
+from spectra import SAMPLE_WEIGHT, SOLVERS, K, X, Y, fit, fitted_state, network, prefit
 
 from skgnh import (
     GaussNewtonAutoencoder,
@@ -189,36 +190,41 @@ def test_lobpcg_says_when_it_has_not_converged(monkeypatch):
     ],
 )
 def test_wrong_parameters_are_refused(settings, message):
+    spectrum = prefit().fit(X, Y)
+    before = fitted_state(spectrum)
     with pytest.raises(ValueError, match=message):
-        prefit().set_params(**settings).fit(X, Y)
+        spectrum.set_params(**settings).fit(X, Y)
+    assert fitted_state(spectrum) == before
 
 
-def test_wrong_types_are_refused():
-    with pytest.raises(TypeError, match="n_components"):
-        prefit(n_components=2.5).fit(X)
+def test_refused_networks_and_data_leave_the_spectrum_as_it_was():
+    diverged = deepcopy(network())
+    diverged.coefs_[0][0, 0] = np.nan
+    spectrum = prefit().fit(X, Y)
+    before = fitted_state(spectrum)
+
+    def refused(message, *data, kind=ValueError, **settings):
+        with pytest.raises(kind, match=message):
+            fit(spectrum.set_params(**settings), *data)
+        assert fitted_state(spectrum) == before
+
+    refused("not finite", X, Y, estimator=diverged)
+    refused("n_components", X, Y, n_components=2.5, kind=TypeError)
+    refused("features", X[:, :3], Y, estimator=network(), n_components=2)
+    refused("NaN", np.full_like(X, np.nan), Y)
+    refused("inconsistent", X, Y[:-1])
+    refused("no multi-layer", X, Y, estimator=LogisticRegression(), prefit=False)
+    refused("y to be passed", X, estimator=MLPClassifier(max_iter=2))
+    refused("exceeds", X, Y, n_components=10**4)
 
 
 def test_other_estimators_are_refused():
-    with pytest.raises(ValueError, match="no multi-layer perceptron"):
-        GNHSpectrum(LogisticRegression()).fit(X, Y)
     with pytest.raises(ValueError, match="takes no sample_weight"):
         GNHSpectrum(make_pipeline(MLPClassifier())).fit(X, Y, SAMPLE_WEIGHT)
     with pytest.raises(NotFittedError):
         GNHSpectrum(MLPClassifier(), prefit=True).fit(X, Y)
     with pytest.raises(NotFittedError):
         GNHSpectrum().transform(X)
-
-
-def test_diverged_network_is_refused():
-    mlp = fit(MLPClassifier((3,), max_iter=1, random_state=0), X, Y)
-    mlp.coefs_[0][0, 0] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
-        prefit(mlp).fit(X)
-
-
-def test_labels_are_needed_where_the_network_needs_them():
-    with pytest.raises(ValueError, match="requires y to be passed"):
-        GNHSpectrum(MLPClassifier()).fit(X)
 
 
 CHEAP = {"n_components": 3, "random_state": 0}

@@ -1,0 +1,28 @@
+"""Weights that training holds at zero."""
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+class PrunedWeightsMixin:
+    """Say which weights are held at zero: `pruned_`, which pruning alone sets."""
+
+    @property
+    def _dropped(self) -> Array:
+        """Whether each parameter is held at zero, of shape (P,)."""
+        no_bias = [np.zeros(b.shape, bool) for b in self.intercepts_]
+        nothing = [np.zeros(coef.shape, bool) for coef in self.coefs_]
+        pruned = self.pruned_ if hasattr(self, "pruned_") else nothing
+        return self._network.from_coefs(pruned, no_bias)
+
+    def _with_dropped(self, theta: Array, dropped: Array, loss: float) -> Any:
+        """Return a copy with other parameters, of that loss, and another mask."""
+        out = deepcopy(self)
+        out.coefs_, out.intercepts_ = self._network.to_coefs(theta)
+        out.pruned_, _ = self._network.to_coefs(dropped)
+        out.loss_ = loss
+        return out
