@@ -1,0 +1,149 @@
+"""Columns and targets centred and scaled, and networks that undo it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
+
+from skgnh.network import MLP
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted mean and standard deviation of columns, which rows may be added to.
+
+    Constant columns have a deviation of zero, rounding of their mean aside.
+    """
+
+    weight: float
+    mean: Array
+    deviation: Array
+
+    @classmethod
+    def of(cls, X: Array, weights: Array | None = None) -> "Moments":
+        """Return the moments of the columns of X, of shape (n, f): O(n f).
+
+        Columns are divided by their largest size first: nothing overflows.
+        """
+        total = float(X.shape[0] if weights is None else weights.sum())
+        size = _largest(X)
+        if sparse.issparse(X):
+            unit = sparse.csr_array(X) @ sparse.diags_array(1 / size)
+            unit = sparse.csr_matrix(unit.astype(np.float64))
+            w = None if weights is None else np.asarray(weights, dtype=np.float64)
+            mean, variance = mean_variance_axis(unit, axis=0, weights=w)
+        else:
+            unit = X / size
+            mean = np.average(unit, axis=0, weights=weights)
+            variance = np.average((unit - mean) ** 2, axis=0, weights=weights)
+        # The mean of n equal numbers is off by rounding, in the precision of X.
+        eps = np.finfo(X.dtype).eps
+        deviation = np.sqrt(variance)
+        deviation[deviation <= 10 * eps * np.abs(mean)] = 0
+        return cls(total, mean * size, deviation * size)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Return the moments of both sets of rows together."""
+        total = self.weight + other.weight
+        share, gap = other.weight / total, other.mean - self.mean
+        inner = np.hypot(
+            self.deviation * (1 - share) ** 0.5, other.deviation * share**0.5
+        )
+        deviation = np.hypot(inner, gap * (share * (1 - share)) ** 0.5)
+        return Moments(total, self.mean + share * gap, deviation)
+
+    @property
+    def scale(self) -> Array:
+        """Standard deviations; 1 for constant columns."""
+        return np.where(self.deviation > 0, self.deviation, 1.0)
+
+
+def _largest(X: Array) -> Array:
+    """Return the largest size of each column, 1 where all are zero."""
+    if X.shape[0] == 0:
+        return np.ones(X.shape[1])
+    size = abs(X).max(axis=0)
+    size = (size.toarray().ravel() if sparse.issparse(X) else size).astype(np.float64)
+    return np.where(size > 0, size, 1.0)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Inputs centred and scaled on their way in, outputs on their way out.
+
+    A network of the scaled columns is one of the raw columns too, with other weights in
+    its first and last layers: :meth:`fold` and :meth:`unfold` change between the two,
+    exactly but for rounding. Either side may be None, for what is taken as it is.
+
+    Parameters
+    ----------
+    inputs, outputs : Moments, optional
+        Of the columns of X, and of the targets.
+    centred : bool, default=True
+        Whether inputs are centred, which sparse ones are not.
+    """
+
+    inputs: Moments | None = None
+    outputs: Moments | None = None
+    centred: bool = True
+
+    @property
+    def _shift(self) -> Array:
+        """What inputs are centred by, in units of their scale."""
+        shift = self.inputs.mean / self.inputs.scale
+        return shift if self.centred else np.zeros_like(shift)
+
+    def scale_inputs(self, X: Array) -> Array:
+        """Return scaled inputs, of the dtype of X: O(n f)."""
+        if self.inputs is None:
+            return X
+        if sparse.issparse(X):
+            scaled = sparse.csr_array(X) @ sparse.diags_array(1 / self.inputs.scale)
+            return scaled.astype(X.dtype)
+        # Centred first: a column far from zero keeps its digits.
+        centre = self.inputs.mean if self.centred else 0.0
+        return ((X - centre) / self.inputs.scale).astype(X.dtype, copy=False)
+
+    def scale_targets(self, y: Array) -> Array:
+        """Return scaled targets."""
+        if self.outputs is None:
+            return y
+        scaled = (y - self.outputs.mean) / self.outputs.scale
+        return scaled.astype(y.dtype, copy=False)
+
+    def restore_outputs(self, z: Array) -> Array:
+        """Return the outputs in the units of the targets."""
+        if self.outputs is None:
+            return z
+        restored = z * self.outputs.scale + self.outputs.mean
+        return restored.astype(z.dtype, copy=False)
+
+    def fold(self, network: MLP, theta: Array) -> Array:
+        """Return the parameters for raw columns of those for scaled ones."""
+        raw = theta.astype(np.float64)
+        layers = network.unpack(raw)
+        if self.inputs is not None:
+            first = layers[0]
+            first[:, -1] -= first[:, :-1] @ self._shift
+            first[:, :-1] /= self.inputs.scale
+        if self.outputs is not None:
+            layers[-1][...] *= self.outputs.scale[:, None]
+            layers[-1][:, -1] += self.outputs.mean
+        return raw.astype(theta.dtype)
+
+    def unfold(self, network: MLP, raw: Array) -> Array:
+        """Return the parameters for scaled columns of those for raw ones."""
+        theta = raw.astype(np.float64)
+        layers = network.unpack(theta)
+        if self.outputs is not None:
+            layers[-1][:, -1] -= self.outputs.mean
+            layers[-1][...] /= self.outputs.scale[:, None]
+        if self.inputs is not None:
+            first = layers[0]
+            first[:, :-1] *= self.inputs.scale
+            first[:, -1] += first[:, :-1] @ self._shift
+        return theta.astype(raw.dtype)
