@@ -5,7 +5,8 @@ link), so that with ``mean = activation(z)`` the gradient in z is ``mean - y`` a
 Hessian ``Q(mean)`` does not depend on y. That of labels (``is_log_likelihood``) is
 in nats; the others scale with the targets. All arrays are of shape ``(n, d)``; the
 root S, ``Q = S S^T``, acts on the last axis of arrays of shape ``(n, k, d)``. Every
-function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagonal.
+function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagonal,
+`is_equivariant` whether shifted and scaled targets only shift and scale the means.
 """
 
 from typing import Any
@@ -33,6 +34,7 @@ class HalfSquaredError:
     """
 
     output_activation = "identity"
+    is_equivariant = True
     domain = "finite real targets"
     has_diagonal_root = True
     is_log_likelihood = False
@@ -71,6 +73,7 @@ class _DiagonalRoot:
     """A loss whose outputs are independent: ``S = diag(scale(mean))``."""
 
     has_diagonal_root = True
+    is_equivariant = False
 
     def gradient(self, mean: Array, y: Array) -> Array:
         """Return the derivative in z, of shape (n, d)."""
@@ -162,6 +165,7 @@ class SoftmaxCrossEntropy:
     output_activation = "softmax"
     domain = "rows of probabilities"
     has_diagonal_root = False
+    is_equivariant = False
     is_log_likelihood = True
 
     def mean(self, z: Array) -> Array:

@@ -18,6 +18,7 @@ FLOORS = {
     "network": 1,
     "linearization": 1,
     "losses": 1,
+    "scaling": 1,
     "operators": 2,
     "hmatrix": 2,
     "solvers": 3,

@@ -12,7 +12,7 @@ from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data
-from skgnh.network import ACTIVATIONS
+from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_sample_weight
 
 Array = Any
@@ -36,6 +36,11 @@ class GaussNewtonAutoencoder(
     code_activation : {'identity', 'logistic', 'tanh', 'relu'}, default='identity'
         Activation of the code layer. Codes of 'identity' have no bounds: with few rows
         use `early_stopping` or a 'tanh' code against rows far out.
+    standardize : bool, default=True
+        Whether to centre and scale the columns of X (sparse ones are scaled only) and the
+        reconstructions
+        inside: units do not matter then. `coefs_` and `intercepts_` are those of the
+        raw columns all the same; the penalty and `loss_` are of the scaled data.
     solver : str or Solver, default='auto'
         Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose
@@ -151,6 +156,7 @@ class GaussNewtonAutoencoder(
         activation: str = "tanh",
         code_activation: str = "identity",
         *,
+        standardize: bool = True,
         solver: Any = "auto",
         alpha: float = 1e-4,
         batch_size: int | str = "auto",
@@ -168,6 +174,7 @@ class GaussNewtonAutoencoder(
         self.encoder_layer_sizes = encoder_layer_sizes
         self.activation = activation
         self.code_activation = code_activation
+        self.standardize = standardize
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -257,7 +264,8 @@ class GaussNewtonAutoencoder(
         """
         check_is_fitted(self)
         X = self._read(X, None, reset=False)[0]
-        return self._run(X, 0, self._n_encoder_layers)
+        scaled = self._scaling_.scale_inputs(X)
+        return self._run(scaled, 0, self._n_encoder_layers)
 
     def inverse_transform(self, X: Array) -> Array:
         """Return the rows that codes decode to.
@@ -283,7 +291,8 @@ class GaussNewtonAutoencoder(
             raise ValueError(
                 f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."
             )
-        return self._run(codes, self._n_encoder_layers, len(self.coefs_))
+        z = self._run(codes, self._n_encoder_layers, len(self.coefs_))
+        return self._scaling_.restore_outputs(z)
 
     def predict(self, X: Array) -> Array:
         """Return the reconstruction of rows.
@@ -355,10 +364,9 @@ class GaussNewtonAutoencoder(
     def _run(self, a: Array, first: int, last: int) -> Array:
         """Run layers first to last - 1; the last of all has no activation."""
         names = [*self.hidden_activations_, "identity"]
-        for depth in range(first, last):
-            coef = self.coefs_[depth].astype(a.dtype, copy=False)
-            z = a @ coef + self.intercepts_[depth].astype(a.dtype, copy=False)
-            a = ACTIVATIONS[names[depth]].value(z)
+        layers = self._network.unpack(self._scaled_parameters.astype(a.dtype))
+        for layer, name in zip(layers[first:last], names[first:last], strict=True):
+            a = ACTIVATIONS[name].value(append_one(a) @ layer.T)
         return a
 
     def _hidden_layers(self) -> tuple[list[int], list[str]]:

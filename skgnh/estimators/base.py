@@ -52,7 +52,9 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         context = FitContext(self, data.X, data.y, training.max_iter)
 
         def attributes(theta):
-            return learned(fit.draft) | weights_of(network, fit.expand(theta))
+            scaling = fit.draft._scaling_
+            whole = weights_of(network, fit.expand(theta), scaling)
+            return learned(fit.draft) | whole
 
         def iteration_ends(theta):
             made = attributes(theta)
@@ -84,6 +86,13 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def is_fitted(self) -> bool:
         """Whether there are weights to go on from."""
         return hasattr(self, "coefs_")
+
+    @property
+    def _scaled_parameters(self) -> Array:
+        """The parameters for scaled columns, which keep digits that raw ones lose."""
+        network = self._network
+        raw = network.from_coefs(self.coefs_, self.intercepts_)
+        return self._scaling_.unfold(network, raw)
 
     @property
     def _loss(self) -> Any:
@@ -125,11 +134,11 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         X = validate_data(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
-        network = self._network
-        theta = network.from_coefs(self.coefs_, self.intercepts_)
+        network, scaling = self._network, self._scaling_
         with np.errstate(over="ignore"):
-            z = outputs(network, theta, append_one(X))
-            return self._loss.mean(z)
+            inputs = append_one(scaling.scale_inputs(X))
+            z = outputs(network, self._scaled_parameters, inputs)
+            return self._loss.mean(scaling.restore_outputs(z))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

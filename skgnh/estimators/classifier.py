@@ -30,6 +30,10 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Widths of the hidden layers.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
+    standardize : bool, default=True
+        Whether to centre and scale the columns of X (sparse ones are scaled only)
+        inside: units do not matter then. `coefs_` and `intercepts_` are those of the
+        raw columns all the same; the penalty and `loss_` are of the scaled data.
     solver : str or Solver, default='auto'
         Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose
@@ -148,6 +152,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        standardize: bool = True,
         solver: Any = "auto",
         alpha: float = 1e-4,
         batch_size: int | str = "auto",
@@ -165,6 +170,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.standardize = standardize
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
@@ -16,6 +17,7 @@ from skgnh.messages import warn
 from skgnh.network import MLP
 from skgnh.objective import RestrictedObjective
 from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.scaling import Moments, Scaling
 from skgnh.training import (
     FullBatch,
     LevenbergMarquardt,
@@ -85,16 +87,21 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         strata = draft._strata(rows.targets)
         rows, held_out = rows.split(estimator.validation_fraction, strata, rng)
     rows, loss = rows.with_weight(), LOSSES[draft.out_activation_]
+    scaling = _learn_scaling(draft, rows, goes_on and incremental)
+    rows = rows.scaled(scaling)
     objective = rows.objective(network, loss, estimator.alpha, solver.curvature)
-    if not goes_on:
+    if goes_on:
+        start = scaling.unfold(network, start)
+    else:
         start = start_from_base_rate(objective, start)
     validate = None
     if held_out is not None:
         _warn_of_one_row(held_out)
-        validate = held_out.validator(network, loss, draft._score_outputs)
+        validate = held_out.validator(network, loss, draft._score_outputs, scaling)
 
     problem = Problem(objective, start, validate, loss_unit(objective))
-    problem, expand = _without_pruned(draft._dropped if goes_on else None, problem)
+    dropped = draft._dropped if goes_on else None
+    problem, expand = _without_pruned(dropped, problem)
     batch, method = _method(estimator, solver, rows.X.shape[0], problem, incremental)
     training = Training(
         problem,
@@ -167,6 +174,23 @@ def _present_weights(estimator: Any, network: MLP, dtype: Any) -> Array:
         )
     theta = network.from_coefs(estimator.coefs_, estimator.intercepts_)
     return theta.astype(dtype, copy=False)
+
+
+def _learn_scaling(draft: Any, rows: Rows, goes_on: bool) -> Scaling:
+    """Learn how columns and targets are scaled, from these rows or from all so far."""
+    if not draft.standardize:
+        draft._scaling_ = Scaling()
+        return draft._scaling_
+    inputs, outputs = Moments.of(rows.X, rows.weights), None
+    if LOSSES[draft.out_activation_].is_equivariant:
+        outputs = Moments.of(rows.targets, rows.weights)
+    if goes_on:
+        before = draft._scaling_
+        inputs = inputs if before.inputs is None else before.inputs.merged(inputs)
+        if outputs is not None and before.outputs is not None:
+            outputs = before.outputs.merged(outputs)
+    draft._scaling_ = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
+    return draft._scaling_
 
 
 def _warn_of_one_row(rows: Rows) -> None:

@@ -22,7 +22,8 @@ class PrunedWeightsMixin:
     def _with_dropped(self, theta: Array, dropped: Array, loss: float) -> Any:
         """Return a copy with other parameters, of that loss, and another mask."""
         out = deepcopy(self)
-        out.coefs_, out.intercepts_ = self._network.to_coefs(theta)
+        raw = self._scaling_.fold(self._network, theta)
+        out.coefs_, out.intercepts_ = self._network.to_coefs(raw)
         out.pruned_, _ = self._network.to_coefs(dropped)
         out.loss_ = loss
         return out

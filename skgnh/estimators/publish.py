@@ -34,9 +34,9 @@ def publish(estimator: Any, attributes: dict[str, Any]) -> None:
         setattr(estimator, name, value)
 
 
-def weights_of(network: Any, theta: Any) -> dict[str, Any]:
-    """Return the attributes that make up a network."""
-    coefs, intercepts = network.to_coefs(theta)
+def weights_of(network: Any, theta: Any, scaling: Any) -> dict[str, Any]:
+    """Return the attributes that make up a network of raw columns."""
+    coefs, intercepts = network.to_coefs(scaling.fold(network, theta))
     return {
         "coefs_": coefs,
         "intercepts_": intercepts,

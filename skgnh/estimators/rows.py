@@ -11,6 +11,7 @@ from skgnh.linearization import Linearization
 from skgnh.network import MLP
 from skgnh.objective import Objective
 from skgnh.operators.from_estimator import assemble
+from skgnh.scaling import Scaling
 
 Array = Any
 
@@ -77,6 +78,11 @@ class Rows:
         kept = np.flatnonzero(self.weights)
         return Rows(self.X[kept], self.targets[kept], self.weights[kept])
 
+    def scaled(self, scaling: Scaling) -> "Rows":
+        """Return the rows with scaled columns and targets."""
+        X, targets = scaling.scale_inputs(self.X), scaling.scale_targets(self.targets)
+        return Rows(X, targets, self.weights)
+
     def objective(
         self, network: MLP, loss: Any, alpha: float, curvature: str = "gauss_newton"
     ) -> Objective:
@@ -87,14 +93,14 @@ class Rows:
         )
 
     def validator(
-        self, network: MLP, loss: Any, score: Callable
+        self, network: MLP, loss: Any, score: Callable, scaling: Scaling
     ) -> Callable[[Array], tuple[float, float]]:
         """Return the function of theta that gives loss and score on the rows."""
-        objective = self.objective(network, loss, alpha=0)
+        objective = self.scaled(scaling).objective(network, loss, alpha=0)
 
         def validate(theta):
             z = outputs(network, theta, objective.inputs)
-            scored = score(z, objective.targets, objective.weights)
+            scored = score(scaling.restore_outputs(z), self.targets, objective.weights)
             return objective.value(theta), scored
 
         return validate

@@ -10,12 +10,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one, densified
+from skgnh.scaling import Scaling
 
 Array = Any
 
 
 class LoadedModel(NamedTuple):
-    """A fitted estimator over given rows, in the terms of the curvature library."""
+    """A fitted estimator over given rows, in the terms of the curvature library.
+
+    An estimator that standardizes is a network of scaled columns and targets here, as
+    it was trained.
+    """
 
     network: MLP
     theta: Array | None
@@ -135,14 +140,17 @@ def load_estimator(
     ] * (len(coefs) - 1)
     network = MLP(widths, tuple(activations))
 
+    scaling = getattr(estimator, "_scaling_", Scaling())
     loss, targets = LOSSES[estimator.out_activation_], None
     if hasattr(estimator, "inverse_transform"):
         y = X
     if y is not None:
         targets = _targets(estimator, y, loss, network.n_outputs, dtype)
         check_consistent_length(X, targets)
+        targets = scaling.scale_targets(targets)
     weights = _row_weights(estimator, X, y, sample_weight)
-    theta = network.from_coefs(coefs, estimator.intercepts_)
+    raw = network.from_coefs(coefs, estimator.intercepts_)
+    theta, X = scaling.unfold(network, raw), scaling.scale_inputs(X)
     return assemble(network, loss, X, targets, weights, estimator.alpha, theta)
 
 
