@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg.checks import checked_index
+from skgnh.memory import require
+
 Array = Any
 
 
@@ -68,12 +71,75 @@ class Curvature(LinearOperator):
 
     def restricted(self, index: Array) -> "Curvature":
         """Return the principal submatrix of some parameters."""
-        from skgnh.linalg.submatrix import PrincipalSubmatrix
-
-        return PrincipalSubmatrix(self, np.asarray(index))
+        return PrincipalSubmatrix(self, index)
 
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")
+
+
+class PrincipalSubmatrix(Curvature):
+    """Some rows of a symmetric operator and the same columns.
+
+    Parameters
+    ----------
+    H : Curvature of shape (P, P)
+        The whole; a product here costs one of H.
+    index : ndarray of int of shape (k,)
+        Which.
+    """
+
+    def __init__(self, H: Curvature, index: Array):
+        self._H, self.index = H, checked_index(index, H.shape[0])
+        super().__init__(H.dtype, (len(self.index),) * 2)
+
+    @property
+    def offers(self) -> frozenset:
+        """What the whole offers, but for what does not belong to single parameters."""
+        return self._H.offers & {"diagonal", "entries", "toarray"}
+
+    def _matmat(self, V: Array) -> Array:
+        return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
+
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
+        """Return the diagonal, as the whole does."""
+        return self._H.diagonal(n_probes, random_state)[self.index]
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block of some of these rows and columns."""
+        return self._H.entries(self.index[rows], self.index[columns])
+
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several such blocks."""
+        return self._H.entry_blocks([tuple(self.index[i] for i in p) for p in pairs])
+
+    def toarray(self) -> Array:
+        """Return it as an array of shape (k, k).
+
+        Raises
+        ------
+        ValueError
+            If it exceeds the working memory, or the whole offers no array.
+        """
+        k = len(self.index)
+        require(
+            2 * k**2 * self.dtype.itemsize,
+            f"The dense matrix of {k} parameters",
+            "Take a solver such as 'cg'",
+        )
+        if "entries" in self.offers:
+            return self._H.entries(self.index, self.index)
+        return self._H.toarray()[np.ix_(self.index, self.index)]
+
+    def restricted(self, index: Array) -> Curvature:
+        """Return the principal submatrix of some of these parameters."""
+        return self._H.restricted(self.index[checked_index(index, len(self.index))])
+
+
+def expanded(V: Array, index: Array, size: int) -> Array:
+    """Return vectors of that size, zero but at the index."""
+    out = np.zeros((size, *V.shape[1:]), V.dtype)
+    out[index] = V
+    return out
 
 
 class _Foreign(Curvature):
@@ -82,9 +148,7 @@ class _Foreign(Curvature):
     def __init__(self, operator: Any):
         super().__init__(np.dtype(operator.dtype), operator.shape)
         self._operator = operator
-        self.offers = frozenset(
-            name for name in ("diagonal", "entries") if hasattr(operator, name)
-        )
+        self.offers = frozenset({"diagonal", "entries"}.intersection(dir(operator)))
 
     @property
     def name(self) -> str:

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.linalg.submatrix import PrincipalSubmatrix, expanded
-from skgnh.memory import require
-from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.linalg import Curvature, PrincipalSubmatrix, expanded
 
 Array = Any
 
@@ -52,7 +49,8 @@ class RestrictedHessian(PrincipalSubmatrix):
 
     Notes
     -----
-    A product costs that of the whole, O(n P), an array O(n r k^2).
+    A product costs that of the whole, O(n P), an array O(n r k^2), or less where many
+    of the indices share neurons.
 
     Examples
     --------
@@ -68,7 +66,7 @@ class RestrictedHessian(PrincipalSubmatrix):
     (10, 10)
     """
 
-    def __init__(self, H: GaussNewtonHessian, index: Array):
+    def __init__(self, H: Curvature, index: Array):
         super().__init__(H, index)
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
         if "root" in H.offers:
@@ -77,30 +75,4 @@ class RestrictedHessian(PrincipalSubmatrix):
     @property
     def offers(self) -> frozenset:
         """What the whole offers, but for what belongs to whole layers."""
-        return self._H.offers & {"diagonal", "entries", "toarray", "root", "samples"}
-
-    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
-        """Return the diagonal; see :meth:`GaussNewtonHessian.diagonal`."""
-        return self._H.diagonal(n_probes, random_state)[self.index]
-
-    def toarray(self) -> Array:
-        """Return it as an array of shape (k, k).
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory.
-        """
-        k = self.shape[0]
-        require(
-            2 * k**2 * self.dtype.itemsize,
-            f"The dense Gauss-Newton Hessian of {k} parameters",
-            "Take a solver such as 'cg'",
-        )
-        if "root" not in self.offers:
-            return self._H.toarray()[np.ix_(self.index, self.index)]
-        out = np.diag(self.ridge)
-        for block in self._H.root.blocks():
-            block = block[:, self.index]
-            out += block.T @ block
-        return out
+        return super().offers | (self._H.offers & {"root", "samples"})
