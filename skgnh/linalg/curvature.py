@@ -42,6 +42,14 @@ class Curvature(LinearOperator):
         """What messages call it."""
         return type(self).__name__
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """About how many operations a product takes, a column, and a block, an entry.
+
+        As many as a large product of dense matrices does in the time.
+        """
+        return 2.0 * self.shape[0] ** 2, 1.0
+
     def _adjoint(self) -> "Curvature":
         return self
 
@@ -96,6 +104,11 @@ class PrincipalSubmatrix(Curvature):
     def offers(self) -> frozenset:
         """What the whole offers, but for what does not belong to single parameters."""
         return self._H.offers & {"diagonal", "entries", "toarray"}
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Those of the whole."""
+        return self._H.costs
 
     def _matmat(self, V: Array) -> Array:
         return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]

@@ -61,12 +61,13 @@ def is_by_neurons(root: Any) -> bool:
 def by_root(root: Any) -> Array:
     """Return ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
     P = root.shape[1]
-    tiles = slices(P, _TILE)
+    tiles, later_chunks = slices(P, _TILE), []
     (syrk,) = get_blas_funcs(("syrk",), dtype=root.dtype)
 
     def add(out, rows, factors):
         columns = _columns(factors)
         if rows.start:
+            later_chunks.append(rows)
             # BLAS sees arrays in C order transposed: its lower triangle is the upper.
             is_c = columns.flags.c_contiguous
             a, trans = (columns.T, 1) if is_c else (columns, 0)
@@ -82,8 +83,9 @@ def by_root(root: Any) -> Array:
     out, walk = np.empty((P, P), root.dtype), root.walk_anew(P)
     root.linearization.accumulate(add, out, *walk)
     for tile in tiles:
-        own = out[tile, tile]
-        np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
+        if later_chunks:
+            own = out[tile, tile]
+            np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
         _copy(out[tile, tile.stop :].T, out[tile.stop :, tile])
     return out
 

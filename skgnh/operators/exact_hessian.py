@@ -185,6 +185,12 @@ class ExactHessian(Curvature):
 
     # ---- products -------------------------------------------------------------------
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Operations of a product, a column, and of an entry, of which it makes one."""
+        product = 24.0 * self.linearization.n_rows * self.shape[0]
+        return product, product
+
     def _matmat(self, V: Array) -> Array:
         directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
         widths = self.network.layer_units

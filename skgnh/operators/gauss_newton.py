@@ -159,6 +159,20 @@ class GaussNewtonHessian(Curvature):
         """Rows r of the root for each sample: d, or the number of probes."""
         return self.root.n_roots
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Operations of a product, a column, and of an entry.
+
+        A product goes forward and back again over n rows, the inputs unmoved; half of
+        its time is spent on elements. Entries are made of columns of the root or of
+        pairs of neurons.
+        """
+        n, r = self.linearization.n_rows, self.n_roots
+        fan = self.shape[0] / sum(self.network.layer_units[1:])
+        by_neurons = 1 + 8 * (1 / fan + r / fan**2)
+        product = 8.0 * n * (2 * self.shape[0] - self.network.offsets[1])
+        return product, 4.0 * n * min(r, by_neurons)
+
     def _matmat(self, V: Array) -> Array:
         directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
 

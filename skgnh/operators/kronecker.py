@@ -285,6 +285,11 @@ class RotatedHessian(Curvature):
         )
         self._data.root = RotatedRoot(H.root, basis)
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Those of H: the rotations take little beside them."""
+        return self.hessian.costs
+
     def _matmat(self, V: Array) -> Array:
         V = np.asarray(V, dtype=self.dtype)
         return self.basis.rotate(self.hessian @ self.basis.restore(V))
