@@ -1,6 +1,6 @@
 """A network linearised at theta over given rows, and the sums over those rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from skgnh.memory import fits, rows_per_chunk, slices
-from skgnh.network import MLP, Trace, joined
+from skgnh.network import MLP, Trace
 
 Array = Any
 
@@ -120,11 +120,10 @@ class Linearization:
         total: list = []
         for rows, given in self.chunks(numbers_per_row, source):
             terms = part(rows, given)
-            if not total:
-                total = list(terms)
-                continue
-            for k, term in enumerate(terms):
-                total[k] += term
+            total = total or list(terms)
+            if rows.start:
+                for k, term in enumerate(terms):
+                    total[k] += term
         return total
 
     def accumulate(
@@ -167,8 +166,7 @@ class Linearization:
         list of arrays
             With n rows each.
         """
-        out: Sequence = []
-        made: Sequence = []
+        out: list = []
         for rows, given in self.chunks(numbers_per_row, source):
             made = part(rows, given)
             if order == "C" and rows == slice(0, self.n_rows):
@@ -180,7 +178,7 @@ class Linearization:
                 else:
                     kept[rows] = x
         return [
-            joined(kept) if sparse.issparse(x) else kept
+            sparse.vstack(kept, "csr") if sparse.issparse(x) else kept
             for kept, x in zip(out, made, strict=True)
         ]
 

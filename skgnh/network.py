@@ -99,15 +99,6 @@ def densified(a: Array) -> Array:
     return a.toarray() if sparse.issparse(a) else a
 
 
-def joined(parts: Any) -> Array:
-    """Return chunks of rows as one array."""
-    if len(parts) == 1:
-        return parts[0]
-    if sparse.issparse(parts[0]):
-        return sparse.vstack(parts, "csr")
-    return np.concatenate(parts)
-
-
 class Trace(NamedTuple):
     """What one forward pass over n rows leaves for the derivatives."""
 

@@ -1,12 +1,7 @@
 """Linear algebra that knows no network."""
 
 from skgnh.linalg.checks import check_count, checked_index
-from skgnh.linalg.curvature import (
-    Curvature,
-    PrincipalSubmatrix,
-    as_curvature,
-    expanded,
-)
+from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
 
 __all__ = [
@@ -15,6 +10,5 @@ __all__ = [
     "as_curvature",
     "check_count",
     "checked_index",
-    "expanded",
     "nystrom",
 ]

@@ -102,8 +102,9 @@ class PrincipalSubmatrix(Curvature):
 
     @property
     def offers(self) -> frozenset:
-        """What the whole offers, but for what does not belong to single parameters."""
-        return self._H.offers & {"diagonal", "entries", "toarray"}
+        """What the whole offers of single parameters; of entries, an array."""
+        own = self._H.offers & {"diagonal", "entries", "toarray"}
+        return own | {"toarray"} if "entries" in own else own
 
     @property
     def costs(self) -> tuple[float, float]:
@@ -111,7 +112,9 @@ class PrincipalSubmatrix(Curvature):
         return self._H.costs
 
     def _matmat(self, V: Array) -> Array:
-        return (self._H @ expanded(V, self.index, self._H.shape[0]))[self.index]
+        expanded = np.zeros((self._H.shape[0], V.shape[1]), V.dtype)
+        expanded[self.index] = V
+        return (self._H @ expanded)[self.index]
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, as the whole does."""
@@ -146,13 +149,6 @@ class PrincipalSubmatrix(Curvature):
     def restricted(self, index: Array) -> Curvature:
         """Return the principal submatrix of some of these parameters."""
         return self._H.restricted(self.index[checked_index(index, len(self.index))])
-
-
-def expanded(V: Array, index: Array, size: int) -> Array:
-    """Return vectors of that size, zero but at the index."""
-    out = np.zeros((size, *V.shape[1:]), V.dtype)
-    out[index] = V
-    return out
 
 
 class _Foreign(Curvature):

@@ -2,36 +2,12 @@
 
 from typing import Any
 
-from scipy.sparse.linalg import LinearOperator
+from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
-from skgnh.linalg import Curvature, PrincipalSubmatrix, expanded
+from skgnh.linalg import Curvature, PrincipalSubmatrix
 
 Array = Any
-
-
-class RestrictedRoot(LinearOperator):
-    """Columns of a root J_S, by products.
-
-    Parameters
-    ----------
-    root : GaussNewtonRoot
-        The whole.
-    index : ndarray of int of shape (k,)
-        Which parameters.
-    """
-
-    def __init__(self, root: Any, index: Array):
-        self._root, self.index = root, index
-        super().__init__(root.dtype, (root.shape[0], len(index)))
-
-    def _matmat(self, V: Array) -> Array:
-        return self._root @ expanded(V, self.index, self._root.shape[1])
-
-    def _rmatvec(self, u: Array) -> Array:
-        return self._rmatmat(u.reshape(-1, 1))[:, 0]
-
-    def _rmatmat(self, U: Array) -> Array:
-        return (self._root.T @ U)[self.index]
 
 
 class RestrictedHessian(PrincipalSubmatrix):
@@ -70,7 +46,10 @@ class RestrictedHessian(PrincipalSubmatrix):
         super().__init__(H, index)
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
         if "root" in H.offers:
-            self.n_roots, self.root = H.n_roots, RestrictedRoot(H.root, self.index)
+            # Columns of the root, by products.
+            unit = sparse.eye_array(H.shape[0], dtype=H.dtype, format="csc")
+            self.root = H.root @ aslinearoperator(unit[:, self.index])
+            self.n_roots = H.n_roots
 
     @property
     def offers(self) -> frozenset:

@@ -195,11 +195,10 @@ class GaussNewtonRoot(LinearOperator):
         return self._kept or self._gathered()
 
     def _gathered(self, order: str = "F") -> LayerFactors:
-        lists = self.linearization.collect(
-            lambda rows, factors: factors.inputs + factors.back,
-            *self.walk_anew(),
-            order=order,
-        )
+        def both(rows, factors):
+            return factors.inputs + factors.back
+
+        lists = self.linearization.collect(both, *self.walk_anew(), order=order)
         depth = len(self.network.shapes)
         return LayerFactors(lists[:depth], lists[depth:])
 
@@ -282,19 +281,13 @@ class GaussNewtonRoot(LinearOperator):
 
     def column_norms(self) -> Array:
         """Return the squared norm of every column, of shape (P,)."""
-
-        def part(rows, factors):
-            return [factors.column_norms()]
-
-        return self.linearization.sum(part, *self.walk_compact())[0]
+        walk = self.walk_compact()
+        return self.linearization.sum(lambda _, made: [made.column_norms()], *walk)[0]
 
     def row_norms(self) -> Array:
         """Return the squared norm of every row, of shape (n, r)."""
-
-        def part(rows, factors):
-            return [factors.row_norms()]
-
-        return self.linearization.collect(part, *self.walk_compact())[0]
+        walk = self.walk_compact()
+        return self.linearization.collect(lambda _, made: [made.row_norms()], *walk)[0]
 
     def sample_norms(self) -> Array:
         """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""

@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import gen_batches
 
-from skgnh.memory import require, rows_per_chunk
+from skgnh.memory import require
 from skgnh.network import densified
 from skgnh.operators import blocks
 from skgnh.operators.gauss_newton import GaussNewtonHessian
-from skgnh.operators.layer_factors import LayerFactors
+from skgnh.operators.layer_factors import LayerFactors, parts
 from skgnh.operators.random import generator
 
 Array = Any
@@ -185,15 +184,22 @@ class EntrySampler:
 
     def _norms(self, index: Array) -> Array:
         """Return ``||B_iI||_F^2`` of every row, of shape (n,)."""
-        depth, mu, nu = self._network.locate(index)
-        n = len(self._inputs[0])
-        out = np.zeros(n, np.float32)
-        for layer in np.unique(depth):
-            here = depth == layer
-            a, b = self._input_squares[layer], self._back_squares[layer]
-            for span in gen_batches(n, rows_per_chunk(8 * here.sum())):
-                out[span] += np.einsum("ki,ki->i", a[nu[here], span], b[mu[here], span])
-        return out
+        located = parts(self._network, index)
+
+        def norms(rows, _):
+            return [
+                sum(
+                    np.einsum(
+                        "ki,ki->i",
+                        self._input_squares[own.layer][own.nu, rows],
+                        self._back_squares[own.layer][own.neurons[own.which], rows],
+                    )
+                    for own in located
+                )
+            ]
+
+        rows = self.hessian.linearization
+        return rows.collect(norms, len(index), lambda rows: None)[0]
 
 
 def _draw(importance: Array, t: int, rng: Any) -> tuple[Array, Array, Array]:
