@@ -187,7 +187,7 @@ def by_neurons(root: Any) -> Array:
                 add_pair = _add_outputs if pair.is_outputs else _add
                 add_pair(pair, LayerFactors(a, back), block(pair.i, pair.j))
 
-    root.linearization.accumulate(add, out, *root.walk_compact())
+    root.linearization.accumulate(add, out, *root.walk(compact=True))
     for pair in pairs:
         if pair.is_outputs:
             _complete_outputs(pair, block(pair.i, pair.i))

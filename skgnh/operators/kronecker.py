@@ -45,7 +45,7 @@ def kronecker_factors(
     def part(rows, factors):
         return factors.kronecker(weighted[rows])
 
-    made = H.linearization.sum(part, *H.root.walk_compact())
+    made = H.linearization.sum(part, *H.root.walk(compact=True))
     depth = len(H.network.shapes)
     return list(zip(made[:depth], made[depth:], strict=True))
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
 
@@ -47,8 +48,9 @@ class RestrictedHessian(PrincipalSubmatrix):
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
         if "root" in H.offers:
             # Columns of the root, by products.
-            unit = sparse.eye_array(H.shape[0], dtype=H.dtype, format="csc")
-            self.root = H.root @ aslinearoperator(unit[:, self.index])
+            k, (P, _) = len(self.index), H.shape
+            units = np.ones(k, H.dtype), self.index, np.arange(k + 1)
+            self.root = H.root @ aslinearoperator(sparse.csc_array(units, (P, k)))
             self.n_roots = H.n_roots
 
     @property

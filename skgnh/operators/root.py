@@ -148,14 +148,15 @@ class GaussNewtonRoot(LinearOperator):
 
     # ---- all rows -------------------------------------------------------------------
 
-    def walk(self, n_columns: int = 0) -> tuple[int, Callable]:
+    def walk(self, n_columns: int = 0, compact: bool = False) -> tuple[int, Callable]:
         """Return what sums over the rows take to hand out layer factors.
 
         Numbers a row and a source, see :class:`skgnh.linearization.Linearization`: of
         what is kept, or else made anew. Chunks leave room for that many columns of J_S.
+        With `compact`, diagonal roots are made as their diagonals.
         """
         if self._kept is None:
-            return self.walk_anew(n_columns)
+            return self.walk_anew(n_columns, compact and self.has_diagonal_outputs)
         return max(1, self.n_roots * n_columns), self._kept.rows
 
     def walk_anew(
@@ -167,12 +168,6 @@ class GaussNewtonRoot(LinearOperator):
         numbers = self.n_roots * (sum(hidden) + n_columns)
         numbers += 2 * d if diagonal else 3 * self.n_roots * d
         return numbers, partial(self.make_factors, diagonal=diagonal)
-
-    def walk_compact(self) -> tuple[int, Callable]:
-        """Return what :meth:`walk` does; the outputs' are diagonals if that is less."""
-        if self.has_diagonal_outputs and not self.is_kept:
-            return self.walk_anew(diagonal=True)
-        return self.walk()
 
     @property
     def is_kept(self) -> bool:
@@ -281,12 +276,12 @@ class GaussNewtonRoot(LinearOperator):
 
     def column_norms(self) -> Array:
         """Return the squared norm of every column, of shape (P,)."""
-        walk = self.walk_compact()
+        walk = self.walk(compact=True)
         return self.linearization.sum(lambda _, made: [made.column_norms()], *walk)[0]
 
     def row_norms(self) -> Array:
         """Return the squared norm of every row, of shape (n, r)."""
-        walk = self.walk_compact()
+        walk = self.walk(compact=True)
         return self.linearization.collect(lambda _, made: [made.row_norms()], *walk)[0]
 
     def sample_norms(self) -> Array:

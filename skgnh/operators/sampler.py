@@ -186,17 +186,14 @@ class EntrySampler:
         """Return ``||B_iI||_F^2`` of every row, of shape (n,)."""
         located = parts(self._network, index)
 
+        # Norms of as many samples at a time as stay in cache.
         def norms(rows, _):
-            return [
-                sum(
-                    np.einsum(
-                        "ki,ki->i",
-                        self._input_squares[own.layer][own.nu, rows],
-                        self._back_squares[own.layer][own.neurons[own.which], rows],
-                    )
-                    for own in located
-                )
-            ]
+            out = 0.0
+            for own in located:
+                a = self._input_squares[own.layer][own.nu, rows]
+                b = self._back_squares[own.layer][own.neurons[own.which], rows]
+                out = out + np.einsum("ki,ki->i", a, b)
+            return [out]
 
         rows = self.hessian.linearization
         return rows.collect(norms, len(index), lambda rows: None)[0]

@@ -111,7 +111,7 @@ def test_compact_factors_are_those_of_the_oracle(working_memory, kind, n_hidden)
     J, root = case.root(), case.operator().root
     J = J.reshape(root.linearization.n_rows, root.n_roots, -1)
     with config_context(working_memory=working_memory):
-        made = list(root.linearization.chunks(*root.walk_compact()))
+        made = list(root.linearization.chunks(*root.walk(compact=True)))
         norms, row_norms = root.column_norms(), root.row_norms()
     compact = working_memory < 1 and kind != "softmax"
     for rows, factors in made:
