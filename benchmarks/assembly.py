@@ -45,8 +45,9 @@ def hessian(units, output, n, dtype, seed=0):
 
 def made(H):
     """Return the root as an array."""
-    blocks = list(H.root.blocks())
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    walk = H.root.walk_anew(H.shape[0])
+    (J,) = H.linearization.collect(lambda rows, made: [made.array()], *walk)
+    return J.reshape(H.root.shape)
 
 
 def product_of(J):

@@ -26,6 +26,7 @@ from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import GaussNewtonHessian
+from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.sketch import sketched_grams
 from skgnh.solvers import CG, Auto, Gram, SketchedGram
 from skgnh.solvers.preconditioned import conjugate_gradients
@@ -47,10 +48,8 @@ class FirstLayerRoot(LinearOperator):
         self.B, self.X = B, X
         n, (m, d) = len(X), (B.shape[1], X.shape[1])
         super().__init__(B.dtype, (n, m * d))
-        self.linearization = SimpleNamespace(n_rows=n)
-        self.network = SimpleNamespace(
-            shapes=((m, d + 1),), weight_mask=lambda: np.ones(m * d)
-        )
+        self.network = MLP((d, m), ())
+        self.linearization = Linearization(self.network, np.zeros(1), X)
 
     def _matvec(self, v):
         V = v.reshape(self.B.shape[1], -1)
@@ -63,11 +62,11 @@ class FirstLayerRoot(LinearOperator):
         scaled = u.reshape(-1, 1) * self.X
         return (self.B.T @ scaled).ravel()
 
-    def make_factors(self):
-        yield slice(None), [append_one(self.X)], [self.B[:, None, :]]
+    def walk_anew(self, n_columns=0):
+        return 1, self._factors
 
-    def blocks(self):
-        yield (self.B[:, :, None] * self.X[:, None, :]).reshape(self.shape)
+    def _factors(self, rows):
+        return LayerFactors([append_one(self.X[rows])], [self.B[rows, None]])
 
     def grams(self):
         return (self.X @ self.X.T) * (self.B @ self.B.T), 0

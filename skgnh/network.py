@@ -16,6 +16,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from scipy import sparse
 
+from skgnh.linalg import checked_index
+
 Array = Any
 
 
@@ -95,15 +97,6 @@ def append_one(X: Array) -> Array:
 def densified(a: Array) -> Array:
     """Return a sparse array as a dense one, a dense one as it is."""
     return a.toarray() if sparse.issparse(a) else a
-
-
-def joined(parts: Any) -> Array:
-    """Return chunks of rows as one array."""
-    if len(parts) == 1:
-        return parts[0]
-    if sparse.issparse(parts[0]):
-        return sparse.vstack(parts, "csr")
-    return np.concatenate(parts)
 
 
 class Trace(NamedTuple):
@@ -193,6 +186,20 @@ class MLP:
         """Number of outputs d."""
         return self.layer_units[-1]
 
+    def locate(self, index: Array) -> tuple[Array, Array, Array]:
+        """Return layer, output neuron mu and input neuron nu of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the index is not a 1-D array of integers from 0 to P - 1.
+        """
+        index = checked_index(index, self.n_parameters)
+        offsets = np.asarray(self.offsets)
+        depth = np.searchsorted(offsets, index, side="right") - 1
+        fan = np.array([shape[1] for shape in self.shapes])[depth]
+        return depth, *np.divmod(index - offsets[depth], fan)
+
     def unpack(self, theta: Array) -> list[Array]:
         """View ``(..., P)`` parameters as layers ``(..., width_out, width_in + 1)``."""
         return [
@@ -242,43 +249,56 @@ class MLP:
             intercepts.append(rng.uniform(-bound, bound, out))
         return self.from_coefs(coefs, intercepts).astype(dtype)
 
+    def _forward(self, theta: Array, inputs: Array) -> Iterator[tuple[Array, Array]]:
+        """Run forward over inputs ``(x, 1)``; yield a_l and z_l of each layer."""
+        a = inputs
+        for depth, layer in enumerate(self.unpack(theta)):
+            z = a @ layer.T
+            yield a, z
+            if depth < len(self.activations):
+                a = append_one(ACTIVATIONS[self.activations[depth]].value(z))
+
     def outputs(self, theta: Array, inputs: Array) -> Array:
         """Return z of the last layer, of shape (n, d), keeping nothing else."""
-        layers = self.unpack(theta)
-        a = inputs
-        for layer, name in zip(layers[:-1], self.activations, strict=True):
-            a = append_one(ACTIVATIONS[name].value(a @ layer.T))
-        return a @ layers[-1].T
+        for _, z in self._forward(theta, inputs):
+            last = z
+        return last
 
     def trace(self, theta: Array, inputs: Array) -> Trace:
         """Run forward over inputs ``(x, 1)`` and keep what derivatives need."""
-        layers = self.unpack(theta)
-        a, kept, slopes = inputs, [inputs], []
-        for layer, name in zip(layers[:-1], self.activations, strict=True):
-            activation = ACTIVATIONS[name]
-            value = activation.value(a @ layer.T)
-            slopes.append(activation.slope(value))
-            a = append_one(value)
+        kept, slopes = [], []
+        for a, z in self._forward(theta, inputs):
+            if kept:
+                activation = ACTIVATIONS[self.activations[len(slopes)]]
+                slopes.append(activation.slope(a[:, :-1]))
             kept.append(a)
-        return Trace(kept, slopes, a @ layers[-1].T)
+            last = z
+        return Trace(kept, slopes, last)
 
-    def tangent(self, theta: Array, trace: Trace, directions: Array) -> Array:
-        """Return J_i v for every row i and direction v.
+    def tangents(
+        self, theta: Array, trace: Trace, directions: Array
+    ) -> Iterator[Array]:
+        """Yield the derivatives of z_l along k directions (k, P), layer by layer.
 
-        Forward mode: O(n k P) for k directions of shape (k, P); the result is of
-        shape (n, k, d).
+        Forward mode: O(n k P) in all; each is of shape (n, k, width_(l+1)).
         """
         n, k = trace.outputs.shape[0], directions.shape[0]
-        layers = self.unpack(theta)
+        layers, da = self.unpack(theta), None
         for depth, moved in enumerate(self.unpack(directions)):
             a = trace.inputs[depth]
             dz = (a @ moved.reshape(-1, a.shape[1]).T).reshape(n, k, -1)
             if depth:
                 weights = layers[depth][:, :-1]
-                dz += (da.reshape(n * k, -1) @ weights.T).reshape(dz.shape)  # noqa: F821
-            if depth < len(layers) - 1:
-                da = dz * trace.slopes[depth][:, None, :]  # noqa: F841
-        return dz
+                dz += (da.reshape(n * k, -1) @ weights.T).reshape(dz.shape)
+            yield dz
+            if depth < len(trace.slopes):
+                da = dz * trace.slopes[depth][:, None, :]
+
+    def tangent(self, theta: Array, trace: Trace, directions: Array) -> Array:
+        """Return J_i v for every row i and direction v, of shape (n, k, d)."""
+        for dz in self.tangents(theta, trace, directions):
+            last = dz
+        return last
 
     def carry_back(
         self, theta: Array, trace: Trace, seeds: Array, last: int | None = None

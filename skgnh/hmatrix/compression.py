@@ -1,6 +1,6 @@
 """Compression of an operator to a hierarchical matrix."""
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,18 @@ from skgnh.hmatrix.from_entries import FromEntries, principal_block, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
-from skgnh.hmatrix.source import cheaper
 from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
-from skgnh.linalg import as_curvature, nystrom
-from skgnh.progress import tracker
+from skgnh.linalg import Curvature, as_curvature, check_count, nystrom
+from skgnh.progress import Track, tracker
 
 Array = Any
 
 _ORDERS = ("natural", "diagonal", "angle", "kernel")
 _SOURCES = ("entries", "products", "auto")
+
+# In operations of a large matrix product, the time that QR factorisation and SVD of a
+# node of m indices and s columns take: so much for each of m s^2, and calls.
+_NODE, _CALLS = 30, 5e6
 
 
 def compress(
@@ -66,8 +69,8 @@ def compress(
     source : {'entries', 'products', 'auto'}, optional
         What to build from; by default entries where H has them, else products.
         Products alone are blurred by what the ranks miss: exact for a matrix of this
-        structure, they take more rank for the rest. 'auto' takes what promises the
-        fewer seconds, from those of one product and one block of entries.
+        structure, they take more rank for the rest. 'auto' takes what needs the fewer
+        operations, by the ``costs`` that H declares.
     random_state : int, default=0
         Seed.
     verbose : bool, default=False
@@ -104,38 +107,20 @@ def compress(
     >>> bool(np.linalg.norm(A @ x + 1e-3 * x - v) < 1e-8)
     True
     """
-    _check_parameters(rank, leaf_size, tol, global_rank, head_size, n_samples)
+    leaf_size = _checked(rank, leaf_size, tol, global_rank, head_size, n_samples)
     H = as_curvature(H)
     source = _check(H, order, source, head_size)
-    leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
-    P = H.shape[0]
-    rng = np.random.default_rng(random_state)
-    diagonal = H.diagonal() if "diagonal" in H.offers else np.zeros(P)
-    if not np.isfinite(diagonal).all() or (diagonal < 0).any():
-        raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
-    track = tracker(verbose)
-    low = nystrom(H, min(global_rank, P), rng, track=track)
-    every = np.arange(P)
-    if max(leaf_size, head_size) >= P:
-        known = "entries" in H.offers
-        top = H.entries(every, every) if known else H @ np.eye(P, dtype=H.dtype)
-        top = symmetric(top) - low @ low.T
-        return HierarchicalMatrix(every[None], [], top[None], low)
+    rng, track = np.random.default_rng(random_state), tracker(verbose)
+    diagonal = _diagonal(H)
+    low = nystrom(H, min(global_rank, H.shape[0]), rng, track=track)
+    if max(leaf_size, head_size) >= H.shape[0]:
+        return _one_leaf(H, low)
 
-    left = diagonal - np.einsum("ij,ij->i", low, low)
-    first = np.sort(diagonal_order(left)[:head_size])
-    others = np.delete(every, first)
-    rest = H.restricted(others) if head_size else H
-    index = _leaves(rest, diagonal[others], leaf_size, order, rng)
-    n_columns = n_products(index.shape[1], rank, n_samples)
-    n_samples = (n_samples or 2 * leaf_size) if rank else 0
-    if source == "auto":
-        source = cheaper(rest, index, rank, n_samples, n_columns)
-    if source == "products":
-        parts = FromProducts(rest, low[others], index, rank, n_columns, rng, track)
-    else:
-        of_entries = (n_samples, rng, diagonal[others], track)
-        parts = FromEntries(rest, low[others], index, *of_entries)
+    first, others = _split(diagonal - np.einsum("ij,ij->i", low, low), head_size)
+    rest, own = (H.restricted(others) if head_size else H), diagonal[others]
+    index = _leaves(rest, own, leaf_size, order, rng)
+    sizes = rank, 2 * leaf_size, n_samples
+    parts = _parts(source, rest, low[others], index, sizes, own, rng, track)
     D, inside = parts.blocks(), index >= 0
     own = np.einsum("kii->ki", D)
     if "diagonal" not in H.offers:
@@ -144,11 +129,74 @@ def compress(
     own += np.where(inside, jitter[others][index], 0)
     levels, top = nested_levels(parts, D, rank, tol, track, verbose)
     index = np.where(inside, others[index], -1)
-    if not head_size:
-        return HierarchicalMatrix(index, levels, top, low)
-    block = principal_block(H, low, first)
-    np.einsum("ii->i", block)[...] += jitter[first]
-    return HierarchicalMatrix(index, levels, top, low, Head(first, block))
+    head = _head(H, low, first, jitter) if head_size else None
+    return HierarchicalMatrix(index, levels, top, low, head)
+
+
+def _split(left: Array, head_size: int) -> tuple[Array, Array]:
+    """Return the indices of the largest entries of a diagonal, and the others."""
+    first = np.sort(diagonal_order(left)[:head_size])
+    return first, np.delete(np.arange(len(left)), first)
+
+
+def _parts(
+    source: str,
+    H: Curvature,
+    low: Array,
+    index: Array,
+    sizes: tuple,
+    diagonal: Array,
+    rng: Any,
+    track: Track,
+) -> FromEntries | FromProducts:
+    """Return what the tree is built of; sizes are the rank and the columns to draw."""
+    rank, default, n_samples = sizes
+    n_columns = n_products(index.shape[1], rank, n_samples)
+    n_samples = (n_samples or default) if rank else 0
+    if source == "auto":
+        source = _cheaper(H, index, rank, n_samples, n_columns)
+    if source == "products":
+        return FromProducts(H, low, index, rank, n_columns, rng, track)
+    return FromEntries(H, low, index, n_samples, rng, diagonal, track)
+
+
+def _diagonal(H: Curvature) -> Array:
+    """Return the diagonal, checked; zeros where H does not offer it."""
+    diagonal = H.diagonal() if "diagonal" in H.offers else np.zeros(H.shape[0])
+    if not np.isfinite(diagonal).all() or (diagonal < 0).any():
+        raise np.linalg.LinAlgError("H must have a finite, non-negative diagonal.")
+    return diagonal
+
+
+def _one_leaf(H: Curvature, low: Array) -> HierarchicalMatrix:
+    """Return H as it is: one leaf of all indices."""
+    every = np.arange(H.shape[0])
+    known = "entries" in H.offers
+    top = H.entries(every, every) if known else H @ np.eye(len(every), dtype=H.dtype)
+    top = symmetric(top) - low @ low.T
+    return HierarchicalMatrix(every[None], [], top[None], low)
+
+
+def _head(H: Curvature, low: Array, index: Array, jitter: Array) -> Head:
+    block = principal_block(H, low, index)
+    np.einsum("ii->i", block)[...] += jitter[index]
+    return Head(index, block)
+
+
+def _cheaper(
+    H: Curvature, index: Array, rank: int, n_samples: int, n_columns: int
+) -> str:
+    """Return 'entries' or 'products', whichever takes fewer operations.
+
+    Entries take `n_samples` products, the leaves' blocks and as many blocks of pairs;
+    products take `n_columns` products and the nullification of twice as many nodes as
+    there are leaves. What both do after that is the same.
+    """
+    K, m = index.shape
+    product, entry = H.costs
+    by_entries = n_samples * product + K * (m**2 + rank**2) * entry
+    by_products = n_columns * product + 2 * K * (_NODE * m * n_columns**2 + _CALLS)
+    return "entries" if by_entries <= by_products else "products"
 
 
 def _leaves(H: Any, diagonal: Array, leaf_size: int, order: str, rng: Any) -> Array:
@@ -163,43 +211,28 @@ def _leaves(H: Any, diagonal: Array, leaf_size: int, order: str, rng: Any) -> Ar
     return leaves(sequence, n_leaves)
 
 
-def _check_parameters(
+def _checked(
     rank: int,
     leaf_size: int | None,
     tol: float,
     global_rank: int,
     head_size: int,
     n_samples: int | None,
-) -> None:
-    sizes = {
-        "rank": rank,
-        "leaf_size": leaf_size,
-        "global_rank": global_rank,
-        "head_size": head_size,
-        "n_samples": n_samples,
-    }
-    for name, size in sizes.items():
-        optional = size is None and name in ("leaf_size", "n_samples")
-        if not (isinstance(size, Integral) or optional):
-            raise ValueError(f"{name} must be an integer, got {size!r}.")
+) -> int:
+    """Refuse what is off; return the size of the leaves."""
+    check_count(rank, "rank", 0)
+    check_count(global_rank, "global_rank", 0)
+    check_count(head_size, "head_size", 0)
+    if n_samples is not None:
+        check_count(n_samples, "n_samples")
     leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
-    if rank < 0 or leaf_size < max(rank, 1):
-        raise ValueError(
-            "0 <= rank <= leaf_size and 1 <= leaf_size are needed, got "
-            f"{rank} and {leaf_size}."
-        )
-    for name, size, least in (
-        ("global_rank", global_rank, 0),
-        ("head_size", head_size, 0),
-        ("n_samples", n_samples, 1),
-    ):
-        if size is not None and size < least:
-            raise ValueError(f"{name} >= {least} is needed, got {size}.")
+    check_count(leaf_size, "leaf_size", max(rank, 1))
     if not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
+    return leaf_size
 
 
-def _check(H: Any, order: str, source: str | None, head_size: int) -> str:
+def _check(H: Curvature, order: str, source: str | None, head_size: int) -> str:
     """Return the source that H can be built from; refuse what is off."""
     missing = [name for name in ("entries", "diagonal") if name not in H.offers]
     if source not in (None, *_SOURCES):

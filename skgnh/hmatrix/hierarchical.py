@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
 from skgnh.hmatrix.factor import HierarchicalFactor
+from skgnh.linalg import Curvature
 
 Array = Any
 
@@ -39,7 +39,7 @@ class Head:
     """Their block, of shape (h, h)."""
 
 
-class HierarchicalMatrix(LinearOperator):
+class HierarchicalMatrix(Curvature):
     r"""A symmetric matrix with nested low-rank far field, plus a global low-rank part.
 
     What the global part leaves consists of a block of its own for some indices, the
@@ -73,6 +73,8 @@ class HierarchicalMatrix(LinearOperator):
            the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
            2021.
     """
+
+    offers = frozenset()
 
     def __init__(
         self,
@@ -132,9 +134,6 @@ class HierarchicalMatrix(LinearOperator):
             y = level.D @ x + level.U @ y
         head = self.head.D @ X[self.head.index]
         return self.scatter(y, head) + self.low @ (self.low.T @ X)
-
-    def _adjoint(self) -> "HierarchicalMatrix":
-        return self
 
     def factor(self, damping: float) -> HierarchicalFactor:
         """Factorise ``H + damping I``.

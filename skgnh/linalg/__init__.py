@@ -1,7 +1,14 @@
 """Linear algebra that knows no network."""
 
-from skgnh.linalg.curvature import Curvature, as_curvature
+from skgnh.linalg.checks import check_count, checked_index
+from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
-from skgnh.linalg.submatrix import PrincipalSubmatrix
 
-__all__ = ["Curvature", "PrincipalSubmatrix", "as_curvature", "nystrom"]
+__all__ = [
+    "Curvature",
+    "PrincipalSubmatrix",
+    "as_curvature",
+    "check_count",
+    "checked_index",
+    "nystrom",
+]

@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from skgnh.linalg.checks import checked_index
+from skgnh.memory import require
+
 Array = Any
 
 
@@ -39,6 +42,14 @@ class Curvature(LinearOperator):
         """What messages call it."""
         return type(self).__name__
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """About how many operations a product takes, a column, and a block, an entry.
+
+        As many as a large product of dense matrices does in the time.
+        """
+        return 2.0 * self.shape[0] ** 2, 1.0
+
     def _adjoint(self) -> "Curvature":
         return self
 
@@ -68,12 +79,76 @@ class Curvature(LinearOperator):
 
     def restricted(self, index: Array) -> "Curvature":
         """Return the principal submatrix of some parameters."""
-        from skgnh.linalg.submatrix import PrincipalSubmatrix
-
-        return PrincipalSubmatrix(self, np.asarray(index))
+        return PrincipalSubmatrix(self, index)
 
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")
+
+
+class PrincipalSubmatrix(Curvature):
+    """Some rows of a symmetric operator and the same columns.
+
+    Parameters
+    ----------
+    H : Curvature of shape (P, P)
+        The whole; a product here costs one of H.
+    index : ndarray of int of shape (k,)
+        Which.
+    """
+
+    def __init__(self, H: Curvature, index: Array):
+        self._H, self.index = H, checked_index(index, H.shape[0])
+        super().__init__(H.dtype, (len(self.index),) * 2)
+
+    @property
+    def offers(self) -> frozenset:
+        """What the whole offers of single parameters; of entries, an array."""
+        own = self._H.offers & {"diagonal", "entries", "toarray"}
+        return own | {"toarray"} if "entries" in own else own
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Those of the whole."""
+        return self._H.costs
+
+    def _matmat(self, V: Array) -> Array:
+        expanded = np.zeros((self._H.shape[0], V.shape[1]), V.dtype)
+        expanded[self.index] = V
+        return (self._H @ expanded)[self.index]
+
+    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
+        """Return the diagonal, as the whole does."""
+        return self._H.diagonal(n_probes, random_state)[self.index]
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block of some of these rows and columns."""
+        return self._H.entries(self.index[rows], self.index[columns])
+
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several such blocks."""
+        return self._H.entry_blocks([tuple(self.index[i] for i in p) for p in pairs])
+
+    def toarray(self) -> Array:
+        """Return it as an array of shape (k, k).
+
+        Raises
+        ------
+        ValueError
+            If it exceeds the working memory, or the whole offers no array.
+        """
+        k = len(self.index)
+        require(
+            2 * k**2 * self.dtype.itemsize,
+            f"The dense matrix of {k} parameters",
+            "Take a solver such as 'cg'",
+        )
+        if "entries" in self.offers:
+            return self._H.entries(self.index, self.index)
+        return self._H.toarray()[np.ix_(self.index, self.index)]
+
+    def restricted(self, index: Array) -> Curvature:
+        """Return the principal submatrix of some of these parameters."""
+        return self._H.restricted(self.index[checked_index(index, len(self.index))])
 
 
 class _Foreign(Curvature):
@@ -82,9 +157,7 @@ class _Foreign(Curvature):
     def __init__(self, operator: Any):
         super().__init__(np.dtype(operator.dtype), operator.shape)
         self._operator = operator
-        self.offers = frozenset(
-            name for name in ("diagonal", "entries") if hasattr(operator, name)
-        )
+        self.offers = frozenset({"diagonal", "entries"}.intersection(dir(operator)))
 
     @property
     def name(self) -> str:

@@ -29,7 +29,7 @@ def nystrom(
     power : int, default=2
         Passes of the start through H.
     track : callable
-        Shows how many are done, see :func:`skgnh.hmatrix.progress.tracker`.
+        Shows how many are done, see :func:`skgnh.progress.tracker`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ one layer is symmetric in both kinds of pairs, so that a quarter of it is enough
 n P_l^2 / 2.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from scipy.linalg import get_blas_funcs
 
 from skgnh.memory import slices, working_memory
 from skgnh.network import densified
+from skgnh.operators.layer_factors import LayerFactors
 
 Array = Any
 
@@ -60,48 +61,45 @@ def is_by_neurons(root: Any) -> bool:
 def by_root(root: Any) -> Array:
     """Return ``J_S^T J_S``, one chunk of the rows of J_S after the other."""
     P = root.shape[1]
-    out, tiles = np.empty((P, P), root.dtype), slices(P, _TILE)
-    blocks = _columns(root)
-    first = next(blocks)
-    for tile in tiles:
-        rows, later = first[tile], first[tile.stop :]
-        # NumPy takes one triangle of this product, and fills the other.
-        np.matmul(rows, rows.T, out=out[tile, tile])
-        if len(later):
-            np.matmul(rows, later.T, out=out[tile, tile.stop :])
-    is_all = first.shape[1] == root.shape[0]
-    del first, rows, later
-    if not is_all:
-        (syrk,) = get_blas_funcs(("syrk",), (out,))
-        for block in blocks:
+    tiles, later_chunks = slices(P, _TILE), []
+    (syrk,) = get_blas_funcs(("syrk",), dtype=root.dtype)
+
+    def add(out, rows, factors):
+        columns = _columns(factors)
+        if rows.start:
+            later_chunks.append(rows)
             # BLAS sees arrays in C order transposed: its lower triangle is the upper.
-            a, trans = (block.T, 1) if block.flags.c_contiguous else (block, 0)
+            is_c = columns.flags.c_contiguous
+            a, trans = (columns.T, 1) if is_c else (columns, 0)
             syrk(1, a, beta=1, c=out.T, trans=trans, lower=1, overwrite_c=1)
+            return
         for tile in tiles:
+            own, later = columns[tile], columns[tile.stop :]
+            # NumPy takes one triangle of this product, and fills the other.
+            np.matmul(own, own.T, out=out[tile, tile])
+            if len(later):
+                np.matmul(own, later.T, out=out[tile, tile.stop :])
+
+    out, walk = np.empty((P, P), root.dtype), root.walk_anew(P)
+    root.linearization.accumulate(add, out, *walk)
+    for tile in tiles:
+        if later_chunks:
             own = out[tile, tile]
             np.copyto(own, own.T, where=np.tri(len(own), k=-1, dtype=bool))
-    for tile in tiles:
         _copy(out[tile, tile.stop :].T, out[tile.stop :, tile])
     return out
 
 
-def _columns(root: Any) -> Iterator[Array]:
-    """Yield the columns of J_S as rows, of shape (P, r n), for chunks of n samples.
+def _columns(factors: LayerFactors) -> Array:
+    """Return the columns of J_S as rows, of shape (P, r n).
 
     What makes them runs over the inputs of a neuron, or over the samples if few.
     """
-    shapes, offsets = root.network.shapes, root.network.offsets
-    if min(fan for _, fan in shapes) >= _INNER:
-        yield from (block.T for block in root.blocks())
-        return
-    for _, inputs, back in root.make_factors(root.shape[1]):
-        out = np.empty((root.shape[1], root.n_roots * len(back[0])), root.dtype)
-        for k, (a, B) in enumerate(zip(inputs, back, strict=True)):
-            a, B = (np.ascontiguousarray(x.T) for x in (densified(a), B))
-            layer = out[offsets[k] : offsets[k + 1]]
-            layer = layer.reshape(*shapes[k], *B.shape[1:])
-            np.multiply(B[:, None], a[:, None], out=layer)
-        yield out
+    if min(a.shape[1] for a in factors.inputs) >= _INNER:
+        block = factors.array()
+        return block.reshape(-1, block.shape[2]).T
+    block = factors.array("F").T
+    return block.reshape(len(block), -1)
 
 
 def operations_by_root(root: Any) -> float:
@@ -178,13 +176,18 @@ def by_neurons(root: Any) -> Array:
 
     numbers = 2 * _PAIRS + sum(root.n_roots * width + fan for width, fan in shapes)
     allowed = working_memory() // (4 * numbers * root.dtype.itemsize)
-    for _, inputs, back in root.factors():
-        for rows in slices(len(back[0]), max(1, min(_ROWS, allowed))):
-            a = [np.ascontiguousarray(densified(x[rows]).T) for x in inputs]
-            B = [np.ascontiguousarray(x[rows]) for x in back]
+
+    def add(out, rows, factors):
+        if root.has_diagonal_outputs:
+            factors = factors.compact()
+        for tile in slices(factors.n_rows, max(1, min(_ROWS, allowed))):
+            a = [np.ascontiguousarray(densified(x[tile]).T) for x in factors.inputs]
+            back = [np.ascontiguousarray(B[tile]) for B in factors.back]
             for pair in pairs:
-                add = _add_outputs if pair.is_outputs else _add
-                add(pair, a, B, block(pair.i, pair.j))
+                add_pair = _add_outputs if pair.is_outputs else _add
+                add_pair(pair, LayerFactors(a, back), block(pair.i, pair.j))
+
+    root.linearization.accumulate(add, out, *root.walk(compact=True))
     for pair in pairs:
         if pair.is_outputs:
             _complete_outputs(pair, block(pair.i, pair.i))
@@ -196,36 +199,34 @@ def by_neurons(root: Any) -> Array:
     return out
 
 
-def _add(pair: _Pair, a: list, B: list, block: Array) -> None:
-    """Add some rows' part of the tiles of two layers."""
-    left, right = np.swapaxes(B[pair.i], 1, 2), B[pair.j]
-    scale = np.einsum("ikk->ik", right)[:, None] if pair.diagonal else None
+def _add(pair: _Pair, factors: LayerFactors, block: Array) -> None:
+    """Add some rows' part of the tiles of two layers.
+
+    The inputs of these factors lie by neuron, (width_in + 1, n).
+    """
     for mu, other in pair.units:
-        if pair.diagonal:
-            c = left[:, mu, other] * scale[..., other]
-        else:
-            c = left[:, mu] @ right[:, :, other]
+        c = factors.pairs(pair.i, mu, pair.j, other)
         c = c.reshape(len(c), -1).T
         for nu, to in pair.fans:
-            made = c @ _products(pair, a, nu, to).T
+            made = c @ _products(pair, factors.inputs, nu, to).T
             into = block[mu, nu, other, to]
             into += made.reshape(np.take(into.shape, (0, 2, 1, 3))).swapaxes(1, 2)
 
 
-def _add_outputs(pair: _Pair, a: list, B: list, block: Array) -> None:
+def _add_outputs(pair: _Pair, factors: LayerFactors, block: Array) -> None:
     """Add some rows' part of the last layer, where c is diagonal."""
-    scale = np.einsum("ikk->ki", B[pair.i])
+    a, scale = factors.inputs, factors.back[pair.i].T
     block = np.einsum("mimj->mij", block)
     if pair.is_output_by_output:
         for into, roots in zip(block, scale, strict=True):
             columns = a[pair.i] * roots
             into += columns @ columns.T
         return
-    squares = scale**2
     for mu, _ in pair.units:
+        c = factors.pairs(pair.i, mu, pair.i, mu).T
         for nu, to in pair.fans:
             into = block[mu, nu, to]
-            into += (squares[mu] @ _products(pair, a, nu, to).T).reshape(into.shape)
+            into += (c @ _products(pair, a, nu, to).T).reshape(into.shape)
 
 
 def _products(pair: _Pair, a: list, nu: slice, to: slice) -> Array:

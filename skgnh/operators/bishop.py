@@ -1,7 +1,7 @@
 """The exact Hessian's dense array and diagonal, by recursion over the layers.
 
 Bishop (1992); the formulas are those of :class:`skgnh.operators.ExactHessian`, whose
-chunks of rows with both passes are all that is asked of it.
+backward pass and curvature of the loss are all that is asked of it.
 """
 
 from itertools import pairwise
@@ -21,10 +21,13 @@ def array(H: Any) -> Array:
     widths = network.layer_units[1:]
     numbers = 3 * max(width * fan for width, fan in network.shapes)
     numbers += 2 * max(widths) * sum(widths)
-    for rows, trace, adjoint in H.chunks(numbers):
-        Q = H.output_hessian(rows, trace)
+
+    def add(out, rows, trace):
+        Q, adjoint = H.output_hessian(rows, trace), H.adjoint_pass(rows, trace)
         for depth in range(len(network.shapes)):
             _add_blocks(H, out, depth, Q, trace, adjoint)
+
+    H.linearization.accumulate(add, out, numbers)
     # The blocks of later layers, mirrored; those of one layer are symmetric.
     for start, stop in pairwise(network.offsets):
         out[stop:, start:stop] = out[start:stop, stop:].T
@@ -68,19 +71,22 @@ def diagonal(H: Any) -> Array:
     """Return the diagonal of the data's part of an exact Hessian: O(n width P)."""
     network = H.network
     layers = network.unpack(H.theta)
-    out = np.zeros(H.shape[0], H.dtype)
-    sums = network.unpack(out)
     numbers = 3 * max(network.layer_units[1:]) ** 2 + network.layer_units[0]
-    for rows, trace, adjoint in H.chunks(numbers):
-        M = H.output_hessian(rows, trace)
+
+    def part(rows, trace):
+        M, adjoint = H.output_hessian(rows, trace), H.adjoint_pass(rows, trace)
+        out = np.empty(H.shape[0], H.dtype)
         for depth in reversed(range(len(layers))):
             squares = densified(trace.inputs[depth]) ** 2
-            sums[depth] += np.diagonal(M, axis1=1, axis2=2).T @ squares
+            own = network.unpack(out)[depth]
+            own[...] = np.diagonal(M, axis1=1, axis2=2).T @ squares
             if depth:
                 G = layers[depth][:, :-1] * trace.slopes[depth - 1][:, None]
                 M = np.swapaxes(G, 1, 2) @ M @ G
                 _add_to_diagonal(M, adjoint.bends[depth - 1])
-    return out
+        return [out]
+
+    return H.linearization.sum(part, numbers)[0]
 
 
 def _add_to_diagonal(blocks: Array, values: Array) -> None:

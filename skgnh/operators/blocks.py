@@ -7,10 +7,12 @@ product; where few do, the product of the columns of J_S is what takes least.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import sparse
+
+from skgnh.network import MLP
+from skgnh.operators.layer_factors import LayerFactors, Part, parts
 
 Array = Any
 
@@ -18,80 +20,53 @@ Array = Any
 _ELEMENTWISE = 16
 
 
-class Part(NamedTuple):
-    """Those of the indices that lie in one layer."""
-
-    layer: int
-    at: Array
-    """Where they stand in the index."""
-    nu: Array
-    """Their input neurons."""
-    neurons: Array
-    """The output neurons among them, each once."""
-    which: Array
-    """Which of these is each index's."""
-
-
-def parts(root: Any, index: Array) -> list[Part]:
-    """Return an index of parameters layer by layer."""
-    depth, mu, nu = root.locate(index)
-    out = []
-    for layer in np.unique(depth).tolist():
-        at = np.flatnonzero(depth == layer)
-        neurons, which = np.unique(mu[at], return_inverse=True)
-        out.append(Part(layer, at, nu[at], neurons, which))
-    return out
-
-
-def sides(root: Any, rows: Array, columns: Array) -> tuple[list[Part], list[Part]]:
+def sides(network: MLP, rows: Array, columns: Array) -> tuple[list[Part], list[Part]]:
     """Return both indices of a block by layer; one for both if they are the same."""
-    left = parts(root, rows)
-    return left, left if np.array_equal(rows, columns) else parts(root, columns)
+    left = parts(network, rows)
+    return left, left if np.array_equal(rows, columns) else parts(network, columns)
 
 
-def by_columns(inputs: list, back: list, left: Part, right: Part) -> Array:
+def by_columns(factors: LayerFactors, left: Part, right: Part) -> Array:
     """Return the block of two parts as a product of columns of J_S.
 
     The columns of an index are made once where it is both parts.
     """
-    columns = _columns(inputs, back, left)
-    other = columns if right is left else _columns(inputs, back, right)
-    return columns @ other.T
+    columns = factors.columns(left).reshape(len(left.at), -1)
+    if right is left:
+        return columns @ columns.T
+    return columns @ factors.columns(right).reshape(len(right.at), -1).T
 
 
-def by_neurons(inputs: list, left: Part, right: Part, pairs: Callable) -> Array:
-    """Return the block of two parts, one output neuron of the left after the other.
+def by_neurons(factors: Any, left: Part, right: Part) -> Array:
+    """Return the block of two parts, one output neuron of either after the other.
 
-    ``pairs(i, mu, j, neurons)`` gives c for one neuron and several, of shape
-    (neurons, n).
+    Of the side whose neurons are fewer for the indices of the other. `factors` are
+    :class:`LayerFactors`, or what answers their ``neuron_pairs`` and ``input_rows``.
     """
-    out = np.empty((len(left.nu), len(right.nu)), inputs[0].dtype)
-    a = _rows(inputs[right.layer], right.nu)
+    if len(left.neurons) * len(right.at) > len(right.neurons) * len(left.at):
+        return by_neurons(factors, right, left).T
+    a = factors.input_rows(right.layer, right.nu)
+    out = np.empty((len(left.at), len(right.at)), a.dtype)
     for k, mu in enumerate(left.neurons):
         here = left.which == k
-        c = pairs(left.layer, mu, right.layer, right.neurons)
+        c = factors.neuron_pairs(left.layer, mu, right.layer, right.neurons)
         scaled = (c if len(c) == 1 else c[right.which]) * a
-        out[here] = _rows(inputs[left.layer], left.nu[here]) @ scaled.T
+        out[here] = factors.input_rows(left.layer, left.nu[here]) @ scaled.T
     return out
 
 
-def block(inputs: list, back: list, left: list[Part], right: list[Part]) -> Array:
+def block(factors: LayerFactors, left: list[Part], right: list[Part]) -> Array:
     """Return the block of two indices over some rows, each part the cheaper way."""
-    r = back[0].shape[1]
-
-    def pairs(i, mu, j, neurons):
-        return (back[j].T[neurons] * back[i].T[mu]).sum(axis=1)
+    r = factors.n_roots
 
     def made(x, y):
         k, m, p, q = len(x.nu), len(y.nu), len(x.neurons), len(y.neurons)
         products = (r - 1) * k * m + _ELEMENTWISE * r * (k + m * (x is not y))
         if products < _ELEMENTWISE * (r * p * q + min(p * m, q * k)):
-            return by_columns(inputs, back, x, y)
-        if p * m <= q * k:
-            return by_neurons(inputs, x, y, pairs)
-        return by_neurons(inputs, y, x, pairs).T
+            return by_columns(factors, x, y)
+        return by_neurons(factors, x, y)
 
-    return assemble(left, right, made, inputs[0].dtype)
+    return assemble(left, right, made, factors.dtype)
 
 
 def assemble(left: list[Part], right: list[Part], made: Callable, dtype: Any) -> Array:
@@ -104,15 +79,3 @@ def assemble(left: list[Part], right: list[Part], made: Callable, dtype: Any) ->
         for y in right:
             out[np.ix_(x.at, y.at)] = made(x, y)
     return out
-
-
-def _columns(inputs: list, back: list, part: Part) -> Array:
-    """Return columns of J_S as rows, of shape (k, r n)."""
-    out = back[part.layer].T[part.neurons[part.which]]
-    out *= _rows(inputs[part.layer], part.nu)[:, None, :]
-    return out.reshape(len(out), -1)
-
-
-def _rows(a: Array, nu: Array) -> Array:
-    """Return input neurons as rows, of shape (k, n)."""
-    return a[:, nu].toarray().T if sparse.issparse(a) else a.T[nu]

@@ -1,6 +1,5 @@
 """The exact Hessian of a multi-layer perceptron's training objective."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from skgnh.memory import require
 from skgnh.network import ACTIVATIONS
 from skgnh.operators import bishop
 from skgnh.operators.from_estimator import load_estimator
+from skgnh.operators.restricted import RestrictedHessian
 
 Array = Any
 
@@ -155,12 +155,7 @@ class ExactHessian(Curvature):
         linearization = Linearization(model.network, model.theta, model.inputs)
         return cls(linearization, model.loss, model.targets, model.weights, model.ridge)
 
-    # ---- one chunk of rows ----------------------------------------------------------
-
-    def chunks(self, numbers_per_row: int) -> Iterator[tuple[slice, Any, Adjoint]]:
-        """Yield rows with their forward and backward passes."""
-        for rows, trace in self.linearization.chunks(numbers_per_row):
-            yield rows, trace, self.adjoint_pass(rows, trace)
+    # ---- some rows ------------------------------------------------------------------
 
     def adjoint_pass(self, rows: slice, trace: Any) -> Adjoint:
         """Return the backward pass of some rows."""
@@ -190,29 +185,37 @@ class ExactHessian(Curvature):
 
     # ---- products -------------------------------------------------------------------
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Operations of a product, a column, and of an entry, of which it makes one."""
+        product = 24.0 * self.linearization.n_rows * self.shape[0]
+        return product, product
+
     def _matmat(self, V: Array) -> Array:
         directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
         widths = self.network.layer_units
-        out = self.ridge * directions
         numbers = len(directions) * (sum(widths[1:]) + 4 * max(widths[1:])) + widths[0]
-        for rows, trace, adjoint in self.chunks(numbers):
-            self._add_product(out, directions, rows, trace, adjoint)
+
+        def part(rows, trace):
+            return [self._product(directions, rows, trace)]
+
+        (out,) = self.linearization.sum(part, numbers)
+        out += self.ridge * directions
         return out.T
 
-    def _add_product(
-        self, out: Array, directions: Array, rows: slice, trace: Any, adjoint: Adjoint
-    ) -> None:
-        """Add the R-backward pass of some rows to k products (k, P)."""
+    def _product(self, directions: Array, rows: slice, trace: Any) -> Array:
+        """Return the part of some rows in products with k directions, (k, P)."""
+        out, adjoint = np.empty_like(directions), self.adjoint_pass(rows, trace)
         layers = self.network.unpack(self.theta)
         moved, sums = self.network.unpack(directions), self.network.unpack(out)
-        states = self._tangents(layers, moved, trace)
+        states = list(self.network.tangents(self.theta, trace, directions))
         n, k = states[-1].shape[:2]
         r = self.loss_product(rows, trace, states[-1])
         for depth in reversed(range(len(layers))):
             block = r.reshape(n, -1).T @ trace.inputs[depth]
-            sums[depth] += block.reshape(sums[depth].shape)
+            sums[depth][...] = block.reshape(sums[depth].shape)
             if depth == 0:
-                return
+                break
             slopes, delta = trace.slopes[depth - 1][:, None], adjoint.deltas[depth]
             da = states[depth - 1] * slopes
             block = (delta.T @ da.reshape(n, -1)).reshape(delta.shape[1], k, -1)
@@ -221,20 +224,14 @@ class ExactHessian(Curvature):
             carried += np.swapaxes(delta @ moved[depth][..., :-1], 0, 1)
             bends = adjoint.bends[depth - 1][:, None]
             r = bends * states[depth - 1] + slopes * carried
+        return out
 
-    @staticmethod
-    def _tangents(layers: list, moved: list, trace: Any) -> list:
-        """Return the derivatives of z_l along k directions, (n, k, width) a layer."""
-        n, states = trace.outputs.shape[0], []
-        for depth, V in enumerate(moved):
-            a, k = trace.inputs[depth], len(V)
-            dz = (a @ V.reshape(-1, a.shape[1]).T).reshape(n, k, -1)
-            if depth:
-                da = states[-1] * trace.slopes[depth - 1][:, None]
-                da = da.reshape(n * k, -1) @ layers[depth][:, :-1].T
-                dz += da.reshape(dz.shape)
-            states.append(dz)
-        return states
+    def restricted(self, index: Array) -> RestrictedHessian:
+        """Return the Hessian on some parameters, where the others do not move.
+
+        See :meth:`GaussNewtonHessian.restricted`.
+        """
+        return RestrictedHessian(self, index)
 
     # ---- entries --------------------------------------------------------------------
 

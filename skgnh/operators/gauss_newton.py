@@ -1,7 +1,6 @@
 """The Gauss-Newton Hessian of a multi-layer perceptron."""
 
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.random import generator
+from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
@@ -112,6 +112,7 @@ class GaussNewtonHessian(Curvature):
         self.root = GaussNewtonRoot(linearization, loss, weights, probes)
         P, dtype = self.network.n_parameters, self.theta.dtype
         self.ridge = np.zeros(P, dtype) if ridge is None else ridge
+        self._tables: PairTables | None = None
         super().__init__(dtype, (P, P))
 
     @classmethod
@@ -158,13 +159,46 @@ class GaussNewtonHessian(Curvature):
         """Rows r of the root for each sample: d, or the number of probes."""
         return self.root.n_roots
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Operations of a product, a column, and of an entry.
+
+        A product goes forward and back again over n rows, the inputs unmoved; half of
+        its time is spent on elements. Entries are made of columns of the root or of
+        pairs of neurons.
+        """
+        n, r = self.linearization.n_rows, self.n_roots
+        fan = self.shape[0] / sum(self.network.layer_units[1:])
+        by_neurons = 1 + 8 * (1 / fan + r / fan**2)
+        product = 8.0 * n * (2 * self.shape[0] - self.network.offsets[1])
+        return product, 4.0 * n * min(r, by_neurons)
+
     def _matmat(self, V: Array) -> Array:
         directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
-        out = self.ridge * directions
-        for rows, trace in self.root.chunks(len(directions)):
+
+        def part(rows, trace):
             moved = self.root.forward(rows, trace, directions)
-            out += self.root.backward(rows, trace, moved)
+            return [self.root.backward(rows, trace, moved)]
+
+        numbers = self.root.numbers(len(directions))
+        (out,) = self.linearization.sum(part, numbers)
+        out += self.ridge * directions
         return out.T
+
+    def restricted(self, index: Array) -> RestrictedHessian:
+        """Return the Hessian on some parameters, where the others do not move.
+
+        Parameters
+        ----------
+        index : array of int of shape (k,)
+            Which parameters.
+
+        Raises
+        ------
+        ValueError
+            If the index is off.
+        """
+        return RestrictedHessian(self, index)
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
@@ -224,40 +258,38 @@ class GaussNewtonHessian(Curvature):
             If an index is off, or the blocks exceed the working memory.
         """
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
-        located = [blocks.sides(self.root, *pair) for pair in pairs]
+        located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
         require(
             sum(len(i) * len(j) for i, j in pairs) * self.dtype.itemsize,
             f"{len(pairs)} blocks of up to {max(shapes, key=len, default='0')} entries",
             "Take fewer at a time",
         )
-        out = [
-            np.where(i[:, None] == j, self.ridge[j], self.dtype.type(0))
-            for i, j in pairs
-        ]
         widest = max((len(i) + len(j) for i, j in pairs), default=0)
-        for block in self._sweep(widest):
-            for total, sides in zip(out, located, strict=True):
-                total += block(*sides)
+        out = self._data_blocks(located, widest)
+        for block, (i, j) in zip(out, pairs, strict=True):
+            block += np.where(i[:, None] == j, self.ridge[j], self.dtype.type(0))
         return out
 
-    def _sweep(self, n_columns: int) -> Iterator[Callable]:
-        """Yield what gives a block of the data's part over some samples after others.
-
-        Blocks together of `n_columns` rows and columns at most.
-        """
+    def _data_blocks(self, located: list, n_columns: int) -> list[Array]:
+        """Return the data's part of blocks of `n_columns` rows and columns at most."""
+        root, network = self.root, self.network
+        if self._tables is None and PairTables.suit(root):
+            self._tables = PairTables.of(root)
         if self._tables is not None:
-            yield self._tables.block
-        elif PairTables.pay(self.root) and not self.root.is_kept:
-            for tables in PairTables.of_parts(self.root):
-                yield tables.block
-        else:
-            for _, inputs, back in self.root.factors(n_columns):
-                yield partial(blocks.block, inputs, back)
+            return [self._tables.block(*sides) for sides in located]
 
-    @cached_property
-    def _tables(self) -> PairTables | None:
-        return PairTables(self.root) if PairTables.suit(self.root) else None
+        def from_lists(rows, factors):
+            return [blocks.block(factors, *sides) for sides in located]
+
+        def from_tables(rows, factors):
+            tables = PairTables(network, PairTables.arrays(rows, factors))
+            return [tables.block(*sides) for sides in located]
+
+        if PairTables.pay(root) and not root.is_kept:
+            _, source = root.walk_anew(diagonal=True)
+            return self.linearization.sum(from_tables, PairTables.numbers(root), source)
+        return self.linearization.sum(from_lists, *root.walk(n_columns))
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal of H.
@@ -279,7 +311,7 @@ class GaussNewtonHessian(Curvature):
         """
         if n_probes is not None and n_probes < self.n_roots:
             return self.probe(n_probes, random_state, shared=True).diagonal()
-        if "_tables" in vars(self) and self._tables is not None:
+        if self._tables is not None:
             return self.ridge + self._tables.diagonal()
         return self.ridge + self.root.column_norms()
 

@@ -1,11 +1,11 @@
 """The last m gradients, and solves with the matrix that they make."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve
 
+from skgnh.linalg import check_count
 from skgnh.memory import require
 from skgnh.operators.rank_one import RankOneInverse, factorised_gram
 
@@ -58,9 +58,8 @@ class GradientBuffer:
     """
 
     def __init__(self, n_gradients: int, n_parameters: int, dtype: Any = np.float64):
-        for name, value in (("gradients", n_gradients), ("parameters", n_parameters)):
-            if not (isinstance(value, Integral) and value >= 1):
-                raise ValueError(f"n_{name} must be an integer >= 1, got {value!r}.")
+        check_count(n_gradients, "n_gradients")
+        check_count(n_parameters, "n_parameters")
         dtype = np.dtype(dtype)
         require(
             n_gradients * (n_parameters * dtype.itemsize + 16 * n_gradients),

@@ -1,14 +1,13 @@
 """Kronecker factors of the layers, and the basis of their eigenvectors."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.root import GaussNewtonRoot
 
 Array = Any
@@ -42,28 +41,13 @@ def kronecker_factors(
     if n_probes is not None and n_probes < H.n_roots and H.root.probes is None:
         H = H.probe(n_probes, random_state)
     weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
-    outputs = inputs = [0] * len(H.network.shapes)
-    for rows, a, B in H.root.compact_factors():
-        scaled = [_scale(x, weighted[rows]) for x in a]
-        inputs = [A + _gram(x) for A, x in zip(inputs, scaled, strict=True)]
-        outputs = [S + _root_gram(b) for S, b in zip(outputs, B, strict=True)]
-    return list(zip(outputs, inputs, strict=True))
 
+    def part(rows, factors):
+        return factors.kronecker(weighted[rows])
 
-def _scale(a: Array, factor: Array) -> Array:
-    return a.multiply(factor).tocsr() if sparse.issparse(a) else a * factor
-
-
-def _gram(a: Array) -> Array:
-    return densified(a.T @ a)
-
-
-def _root_gram(B: Array) -> Array:
-    """Return the sum of ``B_i^T B_i``, of diagonals (n, d) or of (n, r, width)."""
-    if B.ndim == 2:
-        return np.diag(np.einsum("ik,ik->k", B, B))
-    flat = B.reshape(-1, B.shape[2])
-    return flat.T @ flat
+    made = H.linearization.sum(part, *H.root.walk(compact=True))
+    depth = len(H.network.shapes)
+    return list(zip(made[:depth], made[depth:], strict=True))
 
 
 class Rotation:
@@ -219,14 +203,14 @@ class RotatedRoot(GaussNewtonRoot):
         """Whether the last layer's roots B W are diagonal."""
         return super().has_diagonal_outputs and self.basis.rotations[-1][0] is None
 
-    def make_factors(
-        self, n_columns: int = 0, diagonal: bool = False
-    ) -> Iterator[tuple[slice, list, list]]:
-        """Yield chunks of rows with ``a_l V_l`` and ``B_l W_l``."""
-        for rows, inputs, back in super().make_factors(n_columns, diagonal):
-            left, right = zip(*self.basis.rotations, strict=True)
-            turned = [_turn(a, V) for a, V in zip(inputs, right, strict=True)]
-            yield rows, turned, [_turn(B, W) for B, W in zip(back, left, strict=True)]
+    def make_factors(self, rows: slice, diagonal: bool = False) -> LayerFactors:
+        """Return ``a_l V_l`` and ``B_l W_l`` of some rows."""
+        inputs, back = super().make_factors(rows, diagonal)
+        left, right = zip(*self.basis.rotations, strict=True)
+        return LayerFactors(
+            [_turn(a, V) for a, V in zip(inputs, right, strict=True)],
+            [_turn(B, W) for B, W in zip(back, left, strict=True)],
+        )
 
     def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
         """Return J_S Q v for k directions (k, P), of shape (n, k, r)."""
@@ -239,12 +223,6 @@ class RotatedRoot(GaussNewtonRoot):
     def take(self, samples: Array) -> "RotatedRoot":
         """Return the root over some of the samples."""
         return RotatedRoot(super().take(samples), self.basis)
-
-    def blocks(self) -> Iterator[Array]:
-        """Yield chunks of rows of J_S Q as arrays of P columns."""
-        every = np.arange(self.shape[1])
-        for _, inputs, back in self.make_factors(self.shape[1]):
-            yield self.chunk_columns(inputs, back, every)
 
 
 def _turn(X: Array, Q: Rotation | None) -> Array:
@@ -307,6 +285,11 @@ class RotatedHessian(Curvature):
         )
         self._data.root = RotatedRoot(H.root, basis)
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Those of H: the rotations take little beside them."""
+        return self.hessian.costs
+
     def _matmat(self, V: Array) -> Array:
         V = np.asarray(V, dtype=self.dtype)
         return self.basis.rotate(self.hessian @ self.basis.restore(V))
@@ -320,7 +303,7 @@ class RotatedHessian(Curvature):
         out = self._data.entry_blocks(pairs)
         for block, (rows, columns) in zip(out, pairs, strict=True):
             (depth, mu, _), (other, mu_, _) = map(
-                self._data.root.locate, (rows, columns)
+                self._data.network.locate, (rows, columns)
             )
             same = (depth[:, None] == other) & (mu[:, None] == mu_)
             left = self._gap[rows] * self._bias[rows]

@@ -64,6 +64,11 @@ class LowRankHessian(Curvature):
         self.root = np.ascontiguousarray((right * values).T)
         super().__init__(right.dtype, (P, P))
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Operations of a product, a column, and of an entry: 4 k P and 2 k."""
+        return 4.0 * self.root.size, 2.0 * len(self.root)
+
     def _matmat(self, V: Array) -> Array:
         V = np.asarray(V, dtype=self.dtype)
         return self.root.T @ (self.root @ V) + self.ridge[:, None] * V

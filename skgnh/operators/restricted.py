@@ -3,38 +3,12 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
+from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
-from skgnh.linalg.submatrix import PrincipalSubmatrix, expanded
-from skgnh.memory import require
-from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.linalg import Curvature, PrincipalSubmatrix
 
 Array = Any
-
-
-class RestrictedRoot(LinearOperator):
-    """Columns of a root J_S, by products.
-
-    Parameters
-    ----------
-    root : GaussNewtonRoot
-        The whole.
-    index : ndarray of int of shape (k,)
-        Which parameters.
-    """
-
-    def __init__(self, root: Any, index: Array):
-        self._root, self.index = root, index
-        super().__init__(root.dtype, (root.shape[0], len(index)))
-
-    def _matmat(self, V: Array) -> Array:
-        return self._root @ expanded(V, self.index, self._root.shape[1])
-
-    def _rmatvec(self, u: Array) -> Array:
-        return self._rmatmat(u.reshape(-1, 1))[:, 0]
-
-    def _rmatmat(self, U: Array) -> Array:
-        return (self._root.T @ U)[self.index]
 
 
 class RestrictedHessian(PrincipalSubmatrix):
@@ -52,7 +26,8 @@ class RestrictedHessian(PrincipalSubmatrix):
 
     Notes
     -----
-    A product costs that of the whole, O(n P), an array O(n r k^2).
+    A product costs that of the whole, O(n P), an array O(n r k^2), or less where many
+    of the indices share neurons.
 
     Examples
     --------
@@ -68,39 +43,17 @@ class RestrictedHessian(PrincipalSubmatrix):
     (10, 10)
     """
 
-    def __init__(self, H: GaussNewtonHessian, index: Array):
+    def __init__(self, H: Curvature, index: Array):
         super().__init__(H, index)
         self.linearization, self.ridge = H.linearization, H.ridge[self.index]
         if "root" in H.offers:
-            self.n_roots, self.root = H.n_roots, RestrictedRoot(H.root, self.index)
+            # Columns of the root, by products.
+            k, (P, _) = len(self.index), H.shape
+            units = np.ones(k, H.dtype), self.index, np.arange(k + 1)
+            self.root = H.root @ aslinearoperator(sparse.csc_array(units, (P, k)))
+            self.n_roots = H.n_roots
 
     @property
     def offers(self) -> frozenset:
         """What the whole offers, but for what belongs to whole layers."""
-        return self._H.offers & {"diagonal", "entries", "toarray", "root", "samples"}
-
-    def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
-        """Return the diagonal; see :meth:`GaussNewtonHessian.diagonal`."""
-        return self._H.diagonal(n_probes, random_state)[self.index]
-
-    def toarray(self) -> Array:
-        """Return it as an array of shape (k, k).
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory.
-        """
-        k = self.shape[0]
-        require(
-            2 * k**2 * self.dtype.itemsize,
-            f"The dense Gauss-Newton Hessian of {k} parameters",
-            "Take a solver such as 'cg'",
-        )
-        if "root" not in self.offers:
-            return self._H.toarray()[np.ix_(self.index, self.index)]
-        out = np.diag(self.ridge)
-        for block in self._H.root.blocks():
-            block = block[:, self.index]
-            out += block.T @ block
-        return out
+        return super().offers | (self._H.offers & {"root", "samples"})

@@ -1,18 +1,15 @@
-"""The root of the Gauss-Newton Hessian and the two lists that hold it."""
+"""The root of the Gauss-Newton Hessian, held by layer factors."""
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
-from sklearn.utils.extmath import row_norms
 
 from skgnh.linearization import Linearization
-from skgnh.memory import fits, require, rows_per_chunk, slices
-from skgnh.network import densified, joined
-from skgnh.operators.gram import hadamard_grams
+from skgnh.memory import fits, require
+from skgnh.operators.layer_factors import LayerFactors, parts
 
 Array = Any
 
@@ -25,9 +22,7 @@ class GaussNewtonRoot(LinearOperator):
     Of shape (n r, P); its rows (i, k) are ordered by sample, then by root: r = d
     outputs, or the number of output probes. They are held by the layer inputs
     :math:`a_l` (n rows, their ones last) and the carried-back roots :math:`B_l`
-    (n x r x width): at the weight from neuron nu to neuron mu of layer l stands
-
-        ``a_l[i, nu] * B_l[i, k, mu]``.
+    (n x r x width), :class:`skgnh.operators.layer_factors.LayerFactors`.
 
     Parameters
     ----------
@@ -43,7 +38,7 @@ class GaussNewtonRoot(LinearOperator):
 
     Notes
     -----
-    Products cost O(n P) a column, whatever d; what is asked of the two lists costs r
+    Products cost O(n P) a column, whatever d; what is asked of the factors costs r
     backward passes, O(n r P), and the chunk of rows at hand.
     """
 
@@ -91,12 +86,12 @@ class GaussNewtonRoot(LinearOperator):
             self.loss.mean(trace.outputs) if self._means is None else self._means[rows]
         )
 
-    # ---- chunks of rows -------------------------------------------------------------
+    # ---- some rows ------------------------------------------------------------------
 
-    def chunks(self, n_columns: int) -> Iterator[tuple[slice, Any]]:
-        """Yield rows and traces for products with that many columns at a time."""
+    def numbers(self, n_columns: int) -> int:
+        """Return how many numbers a row products with that many columns hold."""
         widths = self.network.layer_units
-        return self.linearization.chunks(3 * n_columns * max(widths[1:]) + widths[0])
+        return 3 * n_columns * max(widths[1:]) + widths[0]
 
     def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
         """Return J_S v for k directions (k, P), of shape (n, k, r)."""
@@ -141,97 +136,76 @@ class GaussNewtonRoot(LinearOperator):
             B *= trace.slopes[last - 1][:, None, :]
             yield from self.network.carry_back(theta, trace, B, last - 1)
 
-    def factors(self, n_columns: int = 0) -> Iterator[tuple[slice, list, list]]:
-        """Yield chunks of rows with the layers' a_l and B_l.
+    def make_factors(self, rows: slice, diagonal: bool = False) -> LayerFactors:
+        """Return the layer factors of some rows, made anew: r backward passes.
 
-        Chunks leave room for that many columns of J_S beside them.
+        With `diagonal`, the last layer's roots, which must be, as their diagonals.
+        """
+        trace = self.linearization.trace(rows)
+        carried = self._carried_diagonal if diagonal else self._carried
+        back = dict(carried(rows, trace))
+        return LayerFactors(trace.inputs, [back[depth] for depth in range(len(back))])
+
+    # ---- all rows -------------------------------------------------------------------
+
+    def walk(self, n_columns: int = 0, compact: bool = False) -> tuple[int, Callable]:
+        """Return what sums over the rows take to hand out layer factors.
+
+        Numbers a row and a source, see :class:`skgnh.linearization.Linearization`: of
+        what is kept, or else made anew. Chunks leave room for that many columns of J_S.
+        With `compact`, diagonal roots are made as their diagonals.
         """
         if self._kept is None:
-            yield from self.make_factors(n_columns)
-            return
-        inputs, back = self._kept
-        size = rows_per_chunk(max(1, self.n_roots * n_columns) * self.dtype.itemsize)
-        for rows in slices(self.linearization.n_rows, size):
-            yield rows, [a[rows] for a in inputs], [B[rows] for B in back]
+            return self.walk_anew(n_columns, compact and self.has_diagonal_outputs)
+        return max(1, self.n_roots * n_columns), self._kept.rows
+
+    def walk_anew(
+        self, n_columns: int = 0, diagonal: bool = False
+    ) -> tuple[int, Callable]:
+        """Return what :meth:`walk` does, for factors made anew and not kept."""
+        *hidden, d = self.network.layer_units[1:]
+        # B_l of all layers, and the seeds twice while they are made.
+        numbers = self.n_roots * (sum(hidden) + n_columns)
+        numbers += 2 * d if diagonal else 3 * self.n_roots * d
+        return numbers, partial(self.make_factors, diagonal=diagonal)
 
     @property
     def is_kept(self) -> bool:
-        """Whether the lists over all rows are kept."""
+        """Whether the factors of all rows are kept."""
         return self._kept is not None
 
     @cached_property
-    def _kept(self) -> tuple[list, list] | None:
-        """The two lists over all rows, if they fit: entries ask for them often."""
+    def _kept(self) -> LayerFactors | None:
+        """The factors of all rows, if they fit: entries ask for them often."""
         shapes, n = self.network.shapes, self.linearization.n_rows
         numbers = sum(fan + 2 * self.n_roots * width for width, fan in shapes)
         return self._gathered() if fits(n * numbers * self.dtype.itemsize) else None
 
-    def lists(self) -> tuple[list, list]:
-        """Return the a_l and B_l of all rows: those that are kept, or made anew.
+    def factors(self) -> LayerFactors:
+        """Return the factors of all rows: those that are kept, or made anew.
 
         They lie neuron by neuron, so that the rows of a column of J_S are contiguous:
         in C order are ``B_l.T`` and, unless a_l is sparse, ``a_l.T``.
         """
         return self._kept or self._gathered()
 
-    def _gathered(self) -> tuple[list, list]:
-        n, r, dtype = self.linearization.n_rows, self.n_roots, self.dtype
-        inputs = []
-        back = [np.empty((width, r, n), dtype).T for width, _ in self.network.shapes]
-        for rows, a, B in self.make_factors():
-            inputs = inputs or [
-                [] if sparse.issparse(x) else np.empty((x.shape[1], n), dtype).T
-                for x in a
-            ]
-            for kept, x in zip(inputs + back, a + B, strict=True):
-                if sparse.issparse(x):
-                    kept.append(x)
-                else:
-                    kept[rows] = x
-        return [joined(x) if isinstance(x, list) else x for x in inputs], back
+    def _gathered(self, order: str = "F") -> LayerFactors:
+        def both(rows, factors):
+            return factors.inputs + factors.back
 
-    def make_factors(
-        self, n_columns: int = 0, diagonal: bool = False
-    ) -> Iterator[tuple[slice, list, list]]:
-        """Yield what :meth:`factors` does, made anew and not kept.
-
-        With `diagonal`, the last layer's roots, which must be, as their diagonals
-        (n, d): of d^2 numbers a row the others are zeros.
-        """
-        *hidden, d = self.network.layer_units[1:]
-        # B_l of all layers, and the seeds twice while they are made.
-        numbers = self.n_roots * (sum(hidden) + n_columns)
-        numbers += 2 * d if diagonal else 3 * self.n_roots * d
-        carried = self._carried_diagonal if diagonal else self._carried
-        for rows, trace in self.linearization.chunks(numbers):
-            back = dict(carried(rows, trace))
-            yield rows, trace.inputs, [back[depth] for depth in range(len(back))]
-
-    def compact_factors(self) -> Iterator[tuple[slice, list, list]]:
-        """Yield the factors, those of the outputs as diagonals where that is less."""
-        if self.has_diagonal_outputs and not self.is_kept:
-            return self.make_factors(diagonal=True)
-        return self.factors()
-
-    def blocks(self) -> Iterator[Array]:
-        """Yield chunks of rows of J_S as arrays of P columns."""
-        for rows, trace in self.linearization.chunks(self.n_roots * self.shape[1]):
-            n = rows.stop - rows.start
-            out = np.empty((n, self.n_roots, self.shape[1]), self.dtype)
-            layers = self.network.unpack(out)
-            for depth, B in self._carried(rows, trace):
-                a = densified(trace.inputs[depth])
-                np.multiply(B[..., None], a[:, None, None, :], out=layers[depth])
-            yield out.reshape(n * self.n_roots, -1)
+        lists = self.linearization.collect(both, *self.walk_anew(), order=order)
+        depth = len(self.network.shapes)
+        return LayerFactors(lists[:depth], lists[depth:])
 
     # ---- products -------------------------------------------------------------------
 
     def _matmat(self, V: Array) -> Array:
         directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
-        n = self.linearization.n_rows
-        out = np.empty((n, self.n_roots, len(directions)), self.dtype)
-        for rows, trace in self.chunks(len(directions)):
-            out[rows] = np.swapaxes(self.forward(rows, trace, directions), 1, 2)
+
+        def part(rows, trace):
+            return [np.swapaxes(self.forward(rows, trace, directions), 1, 2)]
+
+        (out,) = self.linearization.collect(part, self.numbers(len(directions)))
         return out.reshape(self.shape[0], -1)
 
     def _rmatvec(self, u: Array) -> Array:
@@ -240,38 +214,15 @@ class GaussNewtonRoot(LinearOperator):
     def _rmatmat(self, U: Array) -> Array:
         k = U.shape[1]
         u = np.asarray(U, dtype=self.dtype).reshape(-1, self.n_roots, k)
-        out = np.zeros((k, self.shape[1]), self.dtype)
-        for rows, trace in self.chunks(k):
+
+        def part(rows, trace):
             columns = np.ascontiguousarray(np.swapaxes(u[rows], 1, 2))
-            out += self.backward(rows, trace, columns)
+            return [self.backward(rows, trace, columns)]
+
+        (out,) = self.linearization.sum(part, self.numbers(k))
         return out.T
 
-    # ---- questions to the two lists -------------------------------------------------
-
-    def locate(self, index: Array) -> tuple[Array, Array, Array]:
-        """Return layer, output neuron mu and input neuron nu of parameters.
-
-        Raises
-        ------
-        ValueError
-            If the index is not a 1-D array of integers from 0 to P - 1.
-        """
-        index = checked_index(index, self.shape[1])
-        offsets = np.asarray(self.network.offsets)
-        depth = np.searchsorted(offsets, index, side="right") - 1
-        fan = np.array([shape[1] for shape in self.network.shapes])[depth]
-        return depth, *np.divmod(index - offsets[depth], fan)
-
-    def chunk_columns(self, inputs: list, back: list, index: Array) -> Array:
-        """Return columns for the rows of one chunk of :meth:`factors`."""
-        depth, mu, nu = self.locate(index)
-        n, r = back[0].shape[:2]
-        out = np.empty((n, r, len(index)), self.dtype)
-        for layer in np.unique(depth):
-            here = depth == layer
-            a = densified(inputs[layer][:, nu[here]])
-            out[:, :, here] = a[:, None, :] * back[layer][:, :, mu[here]]
-        return out.reshape(n * r, -1)
+    # ---- questions to the layer factors ---------------------------------------------
 
     def columns(self, index: Array) -> Array:
         """Return columns, of shape (n r, k).
@@ -286,11 +237,16 @@ class GaussNewtonRoot(LinearOperator):
             f"{len(index)} columns of the Gauss-Newton root",
             "Take fewer at a time",
         )
-        out = np.empty((self.shape[0], len(index)), self.dtype)
-        for rows, inputs, back in self.factors(len(index)):
-            span = slice(rows.start * self.n_roots, rows.stop * self.n_roots)
-            out[span] = self.chunk_columns(inputs, back, index)
-        return out
+        located = parts(self.network, index)
+
+        def part(rows, factors):
+            out = np.empty((factors.n_rows, self.n_roots, len(index)), self.dtype)
+            for own in located:
+                out[..., own.at] = factors.columns(own).T
+            return [out]
+
+        (out,) = self.linearization.collect(part, *self.walk(len(index)))
+        return out.reshape(self.shape[0], -1)
 
     def rows(self, index: Array) -> Array:
         """Return rows, of shape (k, P): O(k P), and forward passes if not kept.
@@ -305,16 +261,12 @@ class GaussNewtonRoot(LinearOperator):
             f"{len(index)} rows of the Gauss-Newton root",
             "Take fewer at a time",
         )
-        samples, roots = np.divmod(index, self.n_roots)
-        if self._kept is None:
-            drawn, at = np.unique(samples, return_inverse=True)
-            inputs, back = self.take(drawn).lists()
-        else:
-            at, (inputs, back) = samples, self._kept
-        out = np.empty((len(index), self.shape[1]), self.dtype)
-        for layer, a, B in zip(self.network.unpack(out), inputs, back, strict=True):
-            np.multiply(B[at, roots, :, None], densified(a[at])[:, None], out=layer)
-        return out
+        at, roots = np.divmod(index, self.n_roots)
+        factors = self._kept
+        if factors is None:
+            drawn, at = np.unique(at, return_inverse=True)
+            factors = self.take(drawn).factors()
+        return factors.pick(at, roots).array()[:, 0]
 
     def take(self, samples: Array) -> "GaussNewtonRoot":
         """Return the root over some of the samples."""
@@ -324,23 +276,13 @@ class GaussNewtonRoot(LinearOperator):
 
     def column_norms(self) -> Array:
         """Return the squared norm of every column, of shape (P,)."""
-        out = np.zeros(self.shape[1], self.dtype)
-        layers = self.network.unpack(out)
-        for _, inputs, back in self.compact_factors():
-            for layer, a, B in zip(layers, inputs, back, strict=True):
-                squares = a.power(2) if sparse.issparse(a) else a**2
-                own = B**2 if B.ndim == 2 else (B**2).sum(axis=1)
-                layer += own.T @ squares
-        return out
+        walk = self.walk(compact=True)
+        return self.linearization.sum(lambda _, made: [made.column_norms()], *walk)[0]
 
     def row_norms(self) -> Array:
         """Return the squared norm of every row, of shape (n, r)."""
-        out = np.zeros((self.linearization.n_rows, self.n_roots), self.dtype)
-        for rows, inputs, back in self.compact_factors():
-            for a, B in zip(inputs, back, strict=True):
-                own = B**2 if B.ndim == 2 else (B**2).sum(axis=2)
-                out[rows] += row_norms(a, squared=True)[:, None] * own
-        return out
+        walk = self.walk(compact=True)
+        return self.linearization.collect(lambda _, made: [made.row_norms()], *walk)[0]
 
     def sample_norms(self) -> Array:
         """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
@@ -349,42 +291,18 @@ class GaussNewtonRoot(LinearOperator):
     def grams(self) -> tuple[Array, Array]:
         """Return the parts of ``J_S J_S^T`` that the weights and the biases make.
 
-        Layer by layer, ``(A_l A_l^T) * (B_l B_l^T)``: O((n r)^2 times the sum of the
-        widths), and P is never formed.
+        O((n r)^2 times the sum of the widths), see :meth:`LayerFactors.grams`.
 
         Raises
         ------
         ValueError
             If the arrays exceed the working memory.
         """
-        n, r, rows = self.linearization.n_rows, self.n_roots, self.shape[0]
         require(
-            3 * rows**2 * self.dtype.itemsize,
-            f"The Gram matrix of {n} rows and {r} outputs",
+            3 * self.shape[0] ** 2 * self.dtype.itemsize,
+            f"The Gram matrix of {self.linearization.n_rows} rows and {self.n_roots} "
+            "outputs",
             "Sample rows or take a solver of products such as 'cg'",
         )
-        # Made anew, the lists lie in the order that the products below take.
-        chunks = [(inputs, back) for _, inputs, back in self.make_factors()]
-        layers = range(len(self.network.shapes))
-        left = (joined([inputs[k] for inputs, _ in chunks])[:, :-1] for k in layers)
-        right = (joined([back[k] for _, back in chunks]) for k in layers)
-        return hadamard_grams(left, (B.reshape(rows, -1) for B in right), n)
-
-
-def checked_index(index: Array, n_parameters: int) -> Array:
-    """Return an index of parameters as an array.
-
-    Raises
-    ------
-    ValueError
-        If it is not a 1-D array of integers from 0 to n_parameters - 1.
-    """
-    index = np.asarray(index)
-    if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-        raise ValueError("An index of parameters must be a 1-D array of integers.")
-    if index.size and not 0 <= index.min() <= index.max() < n_parameters:
-        raise ValueError(
-            f"Parameters are numbered from 0 to {n_parameters - 1}, "
-            f"got {index.min()} to {index.max()}."
-        )
-    return index
+        # Made anew, the lists lie in the order that these products take.
+        return self._gathered("C").grams()

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import gen_batches
 
-from skgnh.memory import require, rows_per_chunk
+from skgnh.memory import require
 from skgnh.network import densified
 from skgnh.operators import blocks
 from skgnh.operators.gauss_newton import GaussNewtonHessian
+from skgnh.operators.layer_factors import LayerFactors, parts
 from skgnh.operators.random import generator
 
 Array = Any
@@ -73,7 +73,7 @@ class EntrySampler:
     """
 
     def __init__(self, hessian: GaussNewtonHessian):
-        self.hessian, self._root = hessian, hessian.root
+        self.hessian, self._network = hessian, hessian.network
         n, r = hessian.linearization.n_rows, hessian.n_roots
         fans, widths = hessian.network.layer_units[:-1], hessian.network.layer_units[1:]
         numbers = n * (1.5 * (sum(fans) + len(fans)) + (r + 0.5) * sum(widths))
@@ -82,7 +82,7 @@ class EntrySampler:
             f"An entry sampler of {n} rows and {r} outputs",
             "Sample rows first, by GaussNewtonHessian.sample",
         )
-        inputs, self._back = self._root.lists()
+        inputs, self._back = hessian.root.factors()
         self._inputs = [densified(a) for a in inputs]
         # Squared norms of columns, as contiguous rows: they only steer the draws, so
         # that single precision will do.
@@ -134,7 +134,8 @@ class EntrySampler:
         scale = np.sqrt(counts / (t * p)).astype(self.hessian.dtype)
         inputs = [a.T[:, drawn].T for a in self._inputs]
         back = [(B.T[..., drawn] * scale).T for B in self._back]
-        block = blocks.block(inputs, back, *blocks.sides(self._root, rows, columns))
+        sides = blocks.sides(self._network, rows, columns)
+        block = blocks.block(LayerFactors(inputs, back), *sides)
         same = rows[:, None] == columns[None, :]
         return block + np.where(same, self.hessian.ridge[columns], 0)
 
@@ -163,7 +164,7 @@ class EntrySampler:
         """
         rows, columns = np.asarray(rows), np.asarray(columns)
         t, rng = self.n_draws(epsilon), generator(random_state)
-        left, right = self._root.locate(rows), self._root.locate(columns)
+        left, right = self._network.locate(rows), self._network.locate(columns)
         out = np.where(rows == columns, self.hessian.ridge[columns], 0.0)
         for j in range(len(rows)):
             (d1, mu1, nu1), (d2, mu2, nu2) = (
@@ -183,15 +184,19 @@ class EntrySampler:
 
     def _norms(self, index: Array) -> Array:
         """Return ``||B_iI||_F^2`` of every row, of shape (n,)."""
-        depth, mu, nu = self._root.locate(index)
-        n = len(self._inputs[0])
-        out = np.zeros(n, np.float32)
-        for layer in np.unique(depth):
-            here = depth == layer
-            a, b = self._input_squares[layer], self._back_squares[layer]
-            for span in gen_batches(n, rows_per_chunk(8 * here.sum())):
-                out[span] += np.einsum("ki,ki->i", a[nu[here], span], b[mu[here], span])
-        return out
+        located = parts(self._network, index)
+
+        # Norms of as many samples at a time as stay in cache.
+        def norms(rows, _):
+            out = 0.0
+            for own in located:
+                a = self._input_squares[own.layer][own.nu, rows]
+                b = self._back_squares[own.layer][own.neurons[own.which], rows]
+                out = out + np.einsum("ki,ki->i", a, b)
+            return [out]
+
+        rows = self.hessian.linearization
+        return rows.collect(norms, len(index), lambda rows: None)[0]
 
 
 def _draw(importance: Array, t: int, rng: Any) -> tuple[Array, Array, Array]:

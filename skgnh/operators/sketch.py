@@ -13,8 +13,8 @@ from scipy.linalg import hadamard
 from sklearn.utils import gen_batches
 
 from skgnh.memory import require
-from skgnh.network import densified, joined
-from skgnh.operators.gram import hadamard_grams
+from skgnh.network import densified
+from skgnh.operators.layer_factors import hadamard_grams
 
 Array = Any
 
@@ -184,14 +184,21 @@ def _along_parameters(
         count = int(which.sum())
         # A sketch of as many columns as there are would lose by it.
         map_ = sketch(count, size, rng, root.dtype) if size < count else None
-        parts.append((which, map_, []))
-    kept = 3 * root.shape[0] + sum(min(size, int(which.sum())) for which, *_ in parts)
+        parts.append((which, map_))
+    kept = 3 * root.shape[0] + sum(min(size, int(which.sum())) for which, _ in parts)
     _require(root, kept * root.shape[0])
-    for block in root.blocks():
-        for which, map_, sketched in parts:
-            columns = block[:, which]
-            sketched.append(columns if map_ is None else map_(columns))
-    weights, biases = (np.concatenate(sketched) for _, _, sketched in parts)
+
+    def part(rows, factors):
+        block = factors.array()
+        flat = block.reshape(-1, block.shape[2])
+        made = [
+            flat[:, which] if map_ is None else map_(flat[:, which])
+            for which, map_ in parts
+        ]
+        return [x.reshape(*block.shape[:2], -1) for x in made]
+
+    made = root.linearization.collect(part, *root.walk_anew(root.shape[1]))
+    weights, biases = (x.reshape(root.shape[0], -1) for x in made)
     return weights @ weights.T, biases @ biases.T
 
 
@@ -242,11 +249,15 @@ def _along_neurons(
         )
         for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
     ]
-    left, right = ([[] for _ in shapes] for _ in range(2))
-    for _, inputs, back in root.make_factors():
-        for depth, (of_a, of_B) in enumerate(maps):
-            a, B = inputs[depth][:, :-1], back[depth]
-            B = B.reshape(-1, B.shape[2])
-            left[depth].append(of_a(densified(a)) if of_a else a)
-            right[depth].append(of_B(B) if of_B else B)
-    return hadamard_grams(map(joined, left), map(joined, right), n)
+
+    def part(rows, factors):
+        left, right = [], []
+        for a, B, (of_a, of_B) in zip(*factors, maps, strict=True):
+            a, flat = a[:, :-1], B.reshape(-1, B.shape[2])
+            left.append(of_a(densified(a)) if of_a else a)
+            right.append((of_B(flat) if of_B else flat).reshape(*B.shape[:2], -1))
+        return left + right
+
+    made = root.linearization.collect(part, *root.walk_anew())
+    right = (B.reshape(root.shape[0], -1) for B in made[len(maps) :])
+    return hadamard_grams(made[: len(maps)], right, n)

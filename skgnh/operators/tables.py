@@ -1,13 +1,14 @@
 """Entries of a GNH with many outputs, from tables over pairs of neurons."""
 
-from collections.abc import Iterator
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
-from skgnh.memory import slices, working_memory
-from skgnh.network import densified
-from skgnh.operators.blocks import Part, assemble, by_neurons
+from skgnh.memory import fits
+from skgnh.network import MLP, densified
+from skgnh.operators.blocks import assemble, by_neurons
+from skgnh.operators.layer_factors import LayerFactors, Part
 
 Array = Any
 
@@ -26,32 +27,33 @@ class PairTables:
     the loss has a diagonal root; between hidden and output neurons it is B itself.
 
     Made by r backward passes; O(n w (w + d)) numbers for w hidden neurons.
+
+    Parameters
+    ----------
+    network : MLP
+        The network.
+    arrays : list of ndarray
+        What :meth:`arrays` returns, of some rows or joined over many.
     """
 
-    def __init__(self, root: Any):
-        self._root = root
-        widths = root.network.layer_units[1:]
-        n, last = root.linearization.n_rows, len(widths) - 1
-        self._last = last
-        self._inputs = [
-            np.empty((fan, n), root.dtype) for _, fan in root.network.shapes
-        ]
-        self._tables = {
-            (i, j): np.empty((widths[i], widths[j], n), root.dtype)
-            for i in range(last)
-            for j in range(i, last + 1)
-        }
-        self._outputs = np.empty((widths[-1], n), root.dtype)
-        for rows, inputs, (*back, scale) in root.make_factors(diagonal=True):
-            for kept, a in zip(self._inputs, inputs, strict=True):
-                kept[:, rows] = densified(a).T
-            self._outputs[:, rows] = (scale**2).T
-            for (i, j), table in self._tables.items():
-                if j == last:
-                    block = np.swapaxes(back[i], 1, 2) * scale[:, None, :]
-                else:
-                    block = np.swapaxes(back[i], 1, 2) @ back[j]
-                table[:, :, rows] = np.moveaxis(block, 0, 2)
+    def __init__(self, network: MLP, arrays: list[Array]):
+        # An entry reads neurons, and of them all rows.
+        tables = [np.asfortranarray(x).T for x in arrays]
+        n_layers = len(network.shapes)
+        self._inputs, self._last = tables[:n_layers], n_layers - 1
+        pairs = combinations_with_replacement(range(n_layers), 2)
+        self._tables = dict(zip(pairs, tables[n_layers:], strict=True))
+
+    @staticmethod
+    def arrays(rows: slice, factors: LayerFactors) -> list[Array]:
+        """Return the inputs (n, fan) of all layers and T (n, w', w) of all pairs.
+
+        That of the last layer with itself is its diagonal (n, d).
+        """
+        every, n_layers = slice(None), len(factors.inputs)
+        pairs = combinations_with_replacement(range(n_layers), 2)
+        made = [np.swapaxes(factors.pairs(i, every, j, every), 1, -1) for i, j in pairs]
+        return [*map(densified, factors.inputs), *made]
 
     @staticmethod
     def pay(root: Any) -> bool:
@@ -59,33 +61,34 @@ class PairTables:
         return root.n_roots > _MANY_ROOTS and root.has_diagonal_outputs
 
     @staticmethod
-    def samples(root: Any) -> int:
-        """Return of how many samples, at least one, they fit half the memory."""
+    def numbers(root: Any) -> int:
+        """Return how many numbers of a row are made and held."""
         *hidden, d = root.network.layer_units[1:]
-        numbers = sum(hidden) * (sum(hidden) + d) + d + sum(root.network.layer_units)
-        return max(1, working_memory() // (2 * numbers * root.dtype.itemsize))
+        held = sum(hidden) * (sum(hidden) + d) + d + sum(root.network.layer_units)
+        return 2 * held
 
     @classmethod
     def suit(cls, root: Any) -> bool:
-        """Say whether the tables pay and those of all samples fit."""
-        return cls.pay(root) and root.linearization.n_rows <= cls.samples(root)
+        """Say whether the tables pay and those of all rows fit."""
+        n = root.linearization.n_rows
+        return cls.pay(root) and fits(n * cls.numbers(root) * root.dtype.itemsize)
 
     @classmethod
-    def of_parts(cls, root: Any) -> Iterator["PairTables"]:
-        """Yield the tables of as many samples at a time as fit."""
-        for part in slices(root.linearization.n_rows, cls.samples(root)):
-            yield cls(root.take(np.arange(part.start, part.stop)))
+    def of(cls, root: Any) -> "PairTables":
+        """Return the tables of all rows of a root."""
+        walk = root.walk_anew(diagonal=True)
+        arrays = root.linearization.collect(cls.arrays, *walk, order="F")
+        return cls(root.network, arrays)
 
     def diagonal(self) -> Array:
         """Return the diagonal of the data's part: O(n P)."""
-        out = np.empty(self._root.shape[1], self._root.dtype)
-        for depth, layer in enumerate(self._root.network.unpack(out)):
-            if depth == self._last:
-                own = self._outputs
-            else:
-                own = np.einsum("iij->ij", self._tables[depth, depth])
-            np.matmul(own, (self._inputs[depth] ** 2).T, out=layer)
-        return out
+        out = []
+        for depth, a in enumerate(self._inputs):
+            own = self._tables[depth, depth]
+            if own.ndim == 3:
+                own = np.einsum("iij->ij", own)
+            out.append((own @ (a**2).T).ravel())
+        return np.concatenate(out)
 
     def block(self, left: list[Part], right: list[Part]) -> Array:
         """Return the block of the data's part.
@@ -93,28 +96,31 @@ class PairTables:
         O(n |rows| |columns|) in products, and n times the neurons of one side for each
         index of the other.
         """
-        return assemble(left, right, self._block, self._root.dtype)
+        return assemble(left, right, self._block, self._inputs[0].dtype)
 
     def _block(self, x: Part, y: Part) -> Array:
         if x.layer == y.layer == self._last:
             return self._diagonal(x, y)
-        inputs = [a.T for a in self._inputs]
-        if len(x.neurons) * len(y.at) <= len(y.neurons) * len(x.at):
-            return by_neurons(inputs, x, y, self._pairs)
-        return by_neurons(inputs, y, x, self._pairs).T
+        return by_neurons(self, x, y)
 
-    def _pairs(self, i: int, mu: int, j: int, neurons: Array) -> Array:
+    def input_rows(self, layer: int, nu: Array) -> Array:
+        """Return inputs of some neurons, see :meth:`LayerFactors.input_rows`."""
+        return self._inputs[layer][nu]
+
+    def neuron_pairs(self, i: int, mu: int, j: int, neurons: Array) -> Array:
+        """Return T of one neuron and several, see :class:`LayerFactors`."""
         if i <= j:
             return self._tables[i, j][mu, neurons]
         return self._tables[j, i][neurons, mu]
 
     def _diagonal(self, x: Part, y: Part) -> Array:
         """Return a block of output neurons, each coupled with itself alone."""
-        out = np.zeros((len(x.at), len(y.at)), self._root.dtype)
+        a, own = self._inputs[-1], self._tables[self._last, self._last]
+        out = np.zeros((len(x.at), len(y.at)), a.dtype)
         for mu in np.intersect1d(x.neurons, y.neurons):
             here, there = (
                 np.flatnonzero(part.neurons[part.which] == mu) for part in (x, y)
             )
-            scaled = self._inputs[-1][y.nu[there]] * self._outputs[mu]
-            out[np.ix_(here, there)] = self._inputs[-1][x.nu[here]] @ scaled.T
+            scaled = a[y.nu[there]] * own[mu]
+            out[np.ix_(here, there)] = a[x.nu[here]] @ scaled.T
         return out

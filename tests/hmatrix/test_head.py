@@ -8,7 +8,7 @@ from scipy.sparse.linalg import aslinearoperator
 from sklearn import config_context
 
 from skgnh.hmatrix import compress
-from skgnh.linalg.submatrix import PrincipalSubmatrix
+from skgnh.linalg import PrincipalSubmatrix
 from skgnh.operators import DenseMatrix
 
 ORDERS = ("natural", "diagonal", "angle", "kernel")

@@ -24,23 +24,12 @@ INDICES = {
 }
 
 
-def neuronwise(inputs, back, x, y):
-    def pairs(i, mu, j, neurons):
-        return np.einsum("irq,ir->qi", back[j][:, :, neurons], back[i][:, :, mu])
-
-    return blocks.by_neurons(inputs, x, y, pairs)
-
-
-WAYS = {
-    "columns": blocks.by_columns,
-    "neurons": neuronwise,
-    "neurons of the right": lambda a, B, x, y: neuronwise(a, B, y, x).T,
-}
+WAYS = {"columns": blocks.by_columns, "neurons": blocks.by_neurons}
 
 
 def located(root, first, second):
     pair = (INDICES[name](root.shape[1]) for name in (first, second))
-    return blocks.sides(root, *pair)
+    return blocks.sides(root.network, *pair)
 
 
 def expected(case, first, second):
@@ -54,14 +43,14 @@ def expected(case, first, second):
 @pytest.mark.parametrize("first", INDICES)
 def test_every_way_to_a_block_equals_the_oracle(first, second, case, convert):
     root = case.operator(convert=convert).root
-    sides, lists = located(root, first, second), root.lists()
+    sides, factors = located(root, first, second), root.factors()
     answer = expected(case, first, second)
     for way in WAYS.values():
-        made = [[way(*lists, x, y) for y in sides[1]] for x in sides[0]]
+        made = [[way(factors, x, y) for y in sides[1]] for x in sides[0]]
         for row, x in zip(made, sides[0], strict=True):
             for part, y in zip(row, sides[1], strict=True):
                 assert_close(part, answer[np.ix_(x.at, y.at)], rtol=1e-9)
-    assert_close(blocks.block(*lists, *sides), answer)
+    assert_close(blocks.block(factors, *sides), answer)
 
 
 def test_columns_of_an_index_with_itself_are_made_once():
@@ -84,7 +73,7 @@ def test_block_is_made_the_cheaper_way(first, second, way, monkeypatch):
     case = Case("tanh", 1, "softmax", n=40)
     root, taken = case.operator().root, []
     index = {"neuron": [0, 1, 2] * 9, "backwards": [6, 5] * 9, "spread": [0, 4, 8, 12]}
-    sides = blocks.sides(root, np.array(index[first]), np.array(index[second]))
+    sides = blocks.sides(root.network, np.array(index[first]), np.array(index[second]))
     for name in ("by_neurons", "by_columns"):
         made = getattr(blocks, name)
 
@@ -93,7 +82,7 @@ def test_block_is_made_the_cheaper_way(first, second, way, monkeypatch):
             return made(*args)
 
         monkeypatch.setattr(blocks, name, record)
-    blocks.block(*root.lists(), *sides)
+    blocks.block(root.factors(), *sides)
     assert taken == [way]
 
 
@@ -101,15 +90,15 @@ def test_block_is_made_the_cheaper_way(first, second, way, monkeypatch):
 def test_lists_lie_neuron_by_neuron_whether_they_are_kept_or_not(working_memory):
     root = CASES[0].operator().root
     with config_context(working_memory=working_memory):
-        inputs, back = root.lists()
-        again = root.lists()
-        made = list(root.make_factors())
-    assert (again[1][0] is back[0]) == (working_memory == 1024)
+        inputs, back = root.factors()
+        again = root.factors()
+        made = list(root.linearization.chunks(*root.walk_anew()))
+    assert (again.back[0] is back[0]) == (working_memory == 1024)
     for a, B in zip(inputs, back, strict=True):
         assert a.T.flags.c_contiguous
         assert B.T.flags.c_contiguous
-    for rows, *chunk in made:
-        for kept, x in zip(inputs + back, chunk[0] + chunk[1], strict=True):
+    for rows, chunk in made:
+        for kept, x in zip(inputs + back, chunk.inputs + chunk.back, strict=True):
             np.testing.assert_array_equal(kept[rows], x)
 
 
@@ -122,16 +111,12 @@ def test_compact_factors_are_those_of_the_oracle(working_memory, kind, n_hidden)
     J, root = case.root(), case.operator().root
     J = J.reshape(root.linearization.n_rows, root.n_roots, -1)
     with config_context(working_memory=working_memory):
-        made = list(root.compact_factors())
+        made = list(root.linearization.chunks(*root.walk(compact=True)))
         norms, row_norms = root.column_norms(), root.row_norms()
     compact = working_memory < 1 and kind != "softmax"
-    for rows, inputs, back in made:
-        assert (back[-1].ndim == 2) == compact
-        if compact:
-            full = back[-1][:, :, None] * np.eye(root.n_roots)
-            back = [*back[:-1], full]
-        block = root.chunk_columns(inputs, back, np.arange(root.shape[1]))
-        assert_close(block, J[rows].reshape(len(block), -1), rtol=1e-12)
+    for rows, factors in made:
+        assert (factors.back[-1].ndim == 2) == compact
+        assert_close(factors.array(), J[rows], rtol=1e-12)
     assert made[-1][0].stop == len(J)
     assert_close(norms, np.sum(J**2, axis=(0, 1)), rtol=1e-12)
     assert_close(row_norms, np.sum(J**2, axis=2), rtol=1e-12)
@@ -141,7 +126,7 @@ def test_sampler_reads_the_lists_of_the_operator():
     H = CASES[0].operator()
     sampler = EntrySampler(H)
     H.entries(np.arange(3), np.arange(3))
-    inputs, back = H.root.lists()
+    inputs, back = H.root.factors()
     for own, kept in zip(sampler._inputs + sampler._back, inputs + back, strict=True):
         assert np.shares_memory(own, kept)
 
@@ -154,7 +139,7 @@ def test_sampler_reads_the_lists_of_the_operator():
 def test_tables_give_the_block_of_the_oracle(first, second, kind, n_hidden, convert):
     case = Case("tanh", n_hidden, kind, weighted=True, n=20)
     root = case.operator(convert=convert).root
-    found = PairTables(root).block(*located(root, first, second))
+    found = PairTables.of(root).block(*located(root, first, second))
     assert_close(found, expected(case, first, second))
 
 
@@ -172,16 +157,19 @@ WAYS_OF_A_SWEEP = {
 def test_several_blocks_in_one_sweep_are_those_of_the_oracle(kind, way, monkeypatch):
     many, samples, kept = WAYS_OF_A_SWEEP[way]
     monkeypatch.setattr("skgnh.operators.tables._MANY_ROOTS", 1 if many else 100)
-    monkeypatch.setattr(PairTables, "samples", lambda root: samples)
+    if samples < 40:
+        monkeypatch.setattr(PairTables, "suit", lambda root: False)
+        monkeypatch.setattr("skgnh.memory._CACHE_BYTES", 1)
+        monkeypatch.setattr("skgnh.memory._MIN_ROWS", samples)
     case = Case("tanh", 2, kind, weighted=True, n=40)
     H, J = case.operator(ridge=False), case.root()
     if not kept:
         H.root._kept = None
     sizes, make = [], PairTables.__init__
 
-    def record(self, root):
-        sizes.append(root.linearization.n_rows)
-        make(self, root)
+    def record(self, network, arrays):
+        sizes.append(len(arrays[0]))
+        make(self, network, arrays)
 
     monkeypatch.setattr(PairTables, "__init__", record)
     P = H.shape[0]

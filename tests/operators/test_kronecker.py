@@ -196,7 +196,9 @@ def test_many_outputs_are_tabulated_in_the_basis(tail, kind, ridge, dtype):
 
 @pytest.mark.parametrize("kind", TABULATED)
 def test_tables_of_some_samples_at_a_time_serve_too(kind, monkeypatch):
-    monkeypatch.setattr(PairTables, "samples", lambda root: 4)
+    monkeypatch.setattr(PairTables, "suit", lambda root: False)
+    monkeypatch.setattr("skgnh.memory._CACHE_BYTES", 1)
+    monkeypatch.setattr("skgnh.memory._MIN_ROWS", 4)
     monkeypatch.setattr(GaussNewtonRoot, "is_kept", False)
     rotated = check(many_outputs(kind), 0.0)
     assert rotated._data._tables is None
@@ -354,7 +356,7 @@ def test_tail_off_its_range_is_refused(tail):
 def test_diagonal_of_the_tables_is_that_of_the_columns(kind, dtype):
     H = many_outputs(kind, dtype=dtype).H
     assert PairTables.suit(H.root)
-    answer = PairTables(H.root).diagonal()
+    answer = PairTables.of(H.root).diagonal()
     assert answer.dtype == dtype
     assert_close(answer, H.root.column_norms(), rtol=TOL[dtype])
     before = H.diagonal()
