@@ -204,7 +204,7 @@ def levenberg_marquardt(
     ('gradient', array([1., 1.]))
     """
     clock = perf_counter()
-    growth, factor, bounds = 2.0, None, None
+    growth, carried, bounds = 2.0, None, None
     batch = next(schedule)
     while True:
         value, gradient, H = objective.linearize(theta, batch.gradient, batch.curvature)
@@ -216,7 +216,7 @@ def levenberg_marquardt(
             value = objective.value(theta, batch.judge)
         current = solver.select(H)
         stationary = bool(np.max(np.abs(gradient)) <= gradient_tol) or norm == 0
-        factor, spent, solves = None if stationary else factor, 0, 0
+        factor, spent, solves = None, 0, 0
         factored = False
         while True:
             step, residual, predicted, failed = np.zeros_like(theta), 0.0, 0.0, False
@@ -224,7 +224,7 @@ def levenberg_marquardt(
                 solves += 1
                 try:
                     if not factored:
-                        factor, spent = current.factor(H, factor), 0
+                        factor, spent = current.factor(H, carried), 0
                         factored = True
                     step = factor.solve(-gradient, damping)
                     residual, predicted = _check(H, gradient, step, damping)
@@ -277,6 +277,7 @@ def levenberg_marquardt(
                 return
             if left:
                 theta = last.theta
+                carried = factor.carried() if factored else carried
                 break
         batch = schedule.send(last)
 

@@ -12,6 +12,7 @@ from skgnh.memory import require
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
+from skgnh.operators.gram import values_of
 from skgnh.operators.random import generator
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
@@ -291,12 +292,20 @@ class GaussNewtonHessian(Curvature):
         """Return the trace of H, exactly."""
         return float(self.row_traces().sum() + self.ridge.sum())
 
-    def gram(self) -> Array:
-        """Return ``J_S J_S^T``, of shape (n r, n r); P is never formed.
+    def gram(self, scale: Array | None = None) -> Array:
+        """Return ``J_S diag(scale) J_S^T``, of shape (n r, n r); P is never formed.
 
         Cost: O(n^2 r^2 times the sum of the widths).
+
+        Parameters
+        ----------
+        scale : ndarray of shape (P,), optional
+            Positive, and one number for each input of a layer; ones if None.
         """
-        return sum(gram for _, gram in self.gram_by_ridge())
+        zeros = [np.zeros(fan, self.dtype) for _, fan in self.network.shapes]
+        scales = None if scale is None else self._by_input(scale)
+        (gram,) = self.root.grams(zeros, scales)
+        return gram
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
         """Return the Gram matrix split over the parameters of equal ridge.
@@ -307,31 +316,34 @@ class GaussNewtonHessian(Curvature):
         Parameters
         ----------
         grams : callable, optional
-            What makes the parts of the weights and of the biases of the root, such as
-            an approximation; :meth:`GaussNewtonRoot.grams` if None.
+            What makes the parts of the root, given the ridge of each layer's inputs,
+            such as an approximation; :meth:`GaussNewtonRoot.grams` if None.
 
         Returns
         -------
         list of (float, ndarray of shape (n r, n r))
-            Value of the ridge and Gram matrix: weights and biases apart, or together
-            where there is no penalty.
+            Value of the ridge and Gram matrix, the largest value first.
 
         Raises
         ------
         ValueError
-            If the matrices exceed the working memory.
+            If the matrices exceed the working memory, or the ridge of an input differs
+            among the neurons of its layer.
         """
-        penalty = float(self.ridge.max())
-        mask = self.network.weight_mask()
-        if not np.allclose(self.ridge, penalty * mask, rtol=1e-6, atol=0):
+        ridges = self._by_input(self.ridge)
+        parts = (grams or GaussNewtonRoot.grams)(self.root, ridges=ridges)
+        values = map(float, values_of(ridges))
+        return list(zip(values, parts, strict=True))
+
+    def _by_input(self, numbers: Array) -> list[Array]:
+        """Return what the parameters of each input of a layer have in common."""
+        layers = self.network.unpack(numbers)
+        if any((layer != layer[0]).any() for layer in layers):
             raise ValueError(
-                "The dual form needs one ridge for all weights and none for the "
-                "biases; take a solver such as 'cg' or 'dense'."
+                "The dual form needs the same ridge for all neurons of a layer; take a "
+                "solver such as 'cg' or 'dense'."
             )
-        weights, biases = self.root.grams() if grams is None else grams(self.root)
-        if penalty == 0:
-            return [(0.0, weights + biases)]
-        return [(penalty, weights), (0.0, biases)]
+        return [layer[0] for layer in layers]
 
     def toarray(self) -> Array:
         """Return H as an array of shape (P, P).

@@ -10,20 +10,42 @@ from skgnh.network import densified
 Array = Any
 
 
-def hadamard_grams(
-    left: Iterable[Array], right: Iterable[Array], n: int
-) -> tuple[Array, Array]:
-    """Return ``sum_l (A_l A_l^T) * (B_l B_l^T)`` and ``sum_l B_l B_l^T``.
+def values_of(ridges: list[Array]) -> Array:
+    """Return the different values of the ridge, falling."""
+    return np.unique(np.concatenate(ridges))[::-1]
 
-    A_l has n rows, without the ones, B_l has n r of them.
+
+def n_held(ridges: list[Array]) -> int:
+    """Return how many Gram matrices are held while they are made, and factorised."""
+    n_values = len(values_of(ridges))
+    return 3 if n_values <= 2 else n_values + 2
+
+
+def hadamard_grams(
+    left: Iterable[Array], right: Iterable[Array], n: int, ridges: list[Array]
+) -> list[Array]:
+    """Return ``sum_l (A_lv A_lv^T) * (B_l B_l^T)`` for the values v of the ridge.
+
+    A_l has n rows, the ones last, B_l has n r of them; A_lv are the columns of A_l
+    whose ridge, given for each layer, is v. In the order of :func:`values_of`.
     """
-    weights = biases = None
-    for a, B in zip(left, right, strict=True):
+    found = {}
+    for a, B, ridge in zip(left, right, ridges, strict=True):
         outer = B @ B.T
-        biases = outer.copy() if biases is None else np.add(biases, outer, out=biases)
-        rows = len(outer)
-        outer = outer.reshape(n, rows // n, n, rows // n)
-        outer *= densified(a @ a.T)[:, None, :, None]
-        outer = outer.reshape(rows, rows)
-        weights = outer if weights is None else np.add(weights, outer, out=weights)
-    return weights, biases
+        rows, last = len(outer), a.shape[1] - 1
+        groups = [(v, np.flatnonzero(ridge == v)) for v in np.unique(ridge)]
+        # The last of a layer overwrites what they have in common; a bias alone, which
+        # leaves it as it is, comes first.
+        groups.sort(key=lambda group: -group[1][0])
+        for k, (value, columns) in enumerate(groups):
+            part = outer
+            if columns[0] < last:
+                part = outer if k == len(groups) - 1 else outer.copy()
+                some = a if len(columns) > last else a[:, columns]
+                by_sample = part.reshape(n, rows // n, n, rows // n)
+                by_sample *= densified(some @ some.T)[:, None, :, None]
+            if value in found:
+                found[value] += part
+            else:
+                found[value] = part.copy() if columns[0] == last else part
+    return [found[value] for value in sorted(found, reverse=True)]

@@ -12,7 +12,7 @@ from sklearn.utils.extmath import row_norms
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.network import densified, joined
-from skgnh.operators.gram import hadamard_grams
+from skgnh.operators.gram import hadamard_grams, n_held
 
 Array = Any
 
@@ -346,11 +346,21 @@ class GaussNewtonRoot(LinearOperator):
         """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
         return self.row_norms().sum(axis=1)
 
-    def grams(self) -> tuple[Array, Array]:
-        """Return the parts of ``J_S J_S^T`` that the weights and the biases make.
+    def grams(self, ridges: list[Array], scales: list[Array] | None = None) -> list:
+        """Return the parts of ``J_S diag(scale) J_S^T`` by the ridge of the columns.
 
         Layer by layer, ``(A_l A_l^T) * (B_l B_l^T)``: O((n r)^2 times the sum of the
         widths), and P is never formed.
+
+        Parameters
+        ----------
+        ridges, scales : lists of ndarray of shape (fan,)
+            Of the columns of each a_l, the same for all neurons; ones if None.
+
+        Returns
+        -------
+        list of ndarray of shape (n r, n r)
+            One for each value of the ridge, falling.
 
         Raises
         ------
@@ -359,16 +369,19 @@ class GaussNewtonRoot(LinearOperator):
         """
         n, r, rows = self.linearization.n_rows, self.n_roots, self.shape[0]
         require(
-            3 * rows**2 * self.dtype.itemsize,
+            n_held(ridges) * rows**2 * self.dtype.itemsize,
             f"The Gram matrix of {n} rows and {r} outputs",
             "Sample rows or take a solver of products such as 'cg'",
         )
         # Made anew, the lists lie in the order that the products below take.
         chunks = [(inputs, back) for _, inputs, back in self.make_factors()]
         layers = range(len(self.network.shapes))
-        left = (joined([inputs[k] for inputs, _ in chunks])[:, :-1] for k in layers)
+        left = (joined([inputs[k] for inputs, _ in chunks]) for k in layers)
+        if scales is not None:
+            pairs = zip(left, scales, strict=True)
+            left = (densified(a) * np.sqrt(scale) for a, scale in pairs)
         right = (joined([back[k] for _, back in chunks]) for k in layers)
-        return hadamard_grams(left, (B.reshape(rows, -1) for B in right), n)
+        return hadamard_grams(left, (B.reshape(rows, -1) for B in right), n, ridges)
 
 
 def checked_index(index: Array, n_parameters: int) -> Array:
