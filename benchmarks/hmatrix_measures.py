@@ -7,8 +7,8 @@ from time import perf_counter
 import numpy as np
 from scipy.sparse.linalg import eigsh
 
-from skgnh.linalg.nystrom import nystrom
 from skgnh.inspection.eigenpairs import hierarchical
+from skgnh.linalg.nystrom import nystrom
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.hmatrix_factor import HMatrixFactor
 from skgnh.solvers.kfac import KroneckerFactor

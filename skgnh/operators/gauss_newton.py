@@ -8,7 +8,7 @@ import numpy as np
 
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
-from skgnh.memory import require
+from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
@@ -300,12 +300,15 @@ class GaussNewtonHessian(Curvature):
         Parameters
         ----------
         scale : ndarray of shape (P,), optional
-            Positive, and one number for each input of a layer; ones if None.
+            Positive; ones if None. Where it differs among the neurons of a layer, the
+            cost is O(n^2 r^2 P).
         """
-        zeros = [np.zeros(fan, self.dtype) for _, fan in self.network.shapes]
-        scales = None if scale is None else self._by_input(scale)
-        (gram,) = self.root.grams(zeros, scales)
-        return gram
+        one = np.ones(self.shape[0], self.dtype)
+        scales, alike = self._by_input(one if scale is None else scale)
+        if not alike:
+            return self._gram_of(np.arange(self.shape[0]), scale)
+        zeros = [np.zeros_like(part) for part in scales]
+        return self.root.grams(zeros, None if scale is None else scales)[0]
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
         """Return the Gram matrix split over the parameters of equal ridge.
@@ -316,8 +319,8 @@ class GaussNewtonHessian(Curvature):
         Parameters
         ----------
         grams : callable, optional
-            What makes the parts of the root, given the ridge of each layer's inputs,
-            such as an approximation; :meth:`GaussNewtonRoot.grams` if None.
+            What makes approximate parts of the root, given the mean ridge of each
+            layer's inputs; None makes them exactly.
 
         Returns
         -------
@@ -327,23 +330,37 @@ class GaussNewtonHessian(Curvature):
         Raises
         ------
         ValueError
-            If the matrices exceed the working memory, or the ridge of an input differs
-            among the neurons of its layer.
+            If the matrices exceed the working memory.
         """
-        ridges = self._by_input(self.ridge)
-        parts = (grams or GaussNewtonRoot.grams)(self.root, ridges=ridges)
-        values = map(float, values_of(ridges))
-        return list(zip(values, parts, strict=True))
+        ridges, alike = self._by_input(self.ridge)
+        if grams is None and not alike:
+            values = values_of([self.ridge])
+            one = np.ones_like(self.ridge)
+            parts = [
+                self._gram_of(np.flatnonzero(self.ridge == v), one) for v in values
+            ]
+        else:
+            parts = (grams or GaussNewtonRoot.grams)(self.root, ridges=ridges)
+            values = values_of(ridges)
+        return list(zip(map(float, values), parts, strict=True))
 
-    def _by_input(self, numbers: Array) -> list[Array]:
-        """Return what the parameters of each input of a layer have in common."""
+    def _gram_of(self, index: Array, scale: Array) -> Array:
+        """Return the part that some columns make, of scales that follow no layer."""
+        out = np.zeros((self.root.shape[0],) * 2, self.dtype)
+        size = rows_per_chunk(2 * len(out) * self.dtype.itemsize)
+        for some in slices(len(index), size):
+            columns = self.root.columns(index[some])
+            out += (columns * scale[index[some]]) @ columns.T
+        return out
+
+    def _by_input(self, numbers: Array) -> tuple[list[Array], bool]:
+        """Return what the neurons of each layer have in common, and whether they do.
+
+        The mean where they do not.
+        """
         layers = self.network.unpack(numbers)
-        if any((layer != layer[0]).any() for layer in layers):
-            raise ValueError(
-                "The dual form needs the same ridge for all neurons of a layer; take a "
-                "solver such as 'cg' or 'dense'."
-            )
-        return [layer[0] for layer in layers]
+        alike = all((layer == layer[0]).all() for layer in layers)
+        return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
 
     def toarray(self) -> Array:
         """Return H as an array of shape (P, P).

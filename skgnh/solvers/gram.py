@@ -28,15 +28,14 @@ class Gram(Solver):
     six passes over the rows, of which four refine the solution by one step, since for
     a small damping the difference above cancels.
 
-    The ridge may differ from input to input of each layer. Where it has more than eight
-    values, or the memory for its parts is missing, the Gram matrix is assembled for
-    each damping.
+    Where the ridge has more than eight values, or the memory for its parts is missing,
+    the Gram matrix is assembled for each damping; where it differs among the neurons of
+    a layer, from columns of J at O((n d)^2 P).
 
     Raises
     ------
     ValueError
-        If three (n d) x (n d) arrays exceed the working memory, or the ridge differs
-        among the neurons of a layer.
+        If three (n d) x (n d) arrays exceed the working memory.
 
     References
     ----------

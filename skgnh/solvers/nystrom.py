@@ -76,7 +76,7 @@ class Nystrom(Preconditioned):
 class LowRankFactor(Factor):
     """``U Lambda U^T``, and `tail` times its least eigenvalue on the complement.
 
-    All that it answers but the products is of this approximation, exactly.
+    What it answers is of this approximation, exactly; its log-determinant has no tail.
     """
 
     name = "Nystrom"
@@ -106,10 +106,12 @@ class LowRankFactor(Factor):
         return self._power(columns, damping, -1.0).reshape(rhs.shape)
 
     def logdet(self, damping: float) -> float:
-        """Return ``log det`` of the damped approximation."""
+        """Return ``log det (U Lambda U^T + damping I)``: at most that of H."""
+        if not damping > 0:
+            raise LinAlgError("A low-rank approximation needs a positive damping.")
         P, k = self._U.shape
         inside = np.log(self._values.astype(np.float64) + damping).sum()
-        return float(inside + (P - k) * np.log(self._rest(damping)))
+        return float(inside + (P - k) * np.log(damping))
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         """Return the diagonal of the inverse of the damped approximation: O(P k)."""
