@@ -9,6 +9,7 @@ from scipy.sparse.linalg import eigsh
 
 from skgnh.inspection.eigenpairs import hierarchical
 from skgnh.linalg.nystrom import nystrom
+from skgnh.operators.kronecker import kronecker_factors
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.hmatrix_factor import HMatrixFactor
 from skgnh.solvers.kfac import KroneckerFactor
@@ -38,6 +39,7 @@ class Approximations:
         self.low, self.seconds["low rank"] = timed(lambda: nystrom(H, rank, rng))
         self.storage["low rank"] = self.low.size / P
         self.kfac, self.seconds["kfac"] = timed(lambda: KroneckerFactor(H))
+        self.kronecker = kronecker_factors(H)
         units = H.network.layer_units
         pairs = zip(units[:-1], units[1:], strict=True)
         self.storage["kfac"] = sum((i + 1) ** 2 + o**2 for i, o in pairs) / P
@@ -58,8 +60,16 @@ class Approximations:
         return {
             **{name: matrix.matmat for name, matrix in self.hmatrices.items()},
             "low rank": lambda Z: self.low @ (self.low.T @ Z),
-            "kfac": lambda Z: self.kfac.power(Z, 0.0, 1.0),
+            "kfac": self.by_layers,
         }
+
+    def by_layers(self, Z):
+        """Products with K-FAC's approximation."""
+        unpack, out = self.H.network.unpack, self.H.ridge * Z.T
+        layers = zip(self.kronecker, unpack(Z.T), unpack(out), strict=True)
+        for (S, A), given, target in layers:
+            target += S @ given @ A
+        return out.T
 
 
 def describe(choice):
@@ -124,7 +134,7 @@ def best_errors(rows):
 def preconditioners(made):
     """Set-ups by name: of a damping, a map of residuals and what it is."""
     diagonal = made.H.diagonal()
-    low = LowRankFactor(made.low, 1.0)
+    low = LowRankFactor(made.H, made.low, 1.0)
 
     def jacobi(damping):
         scale = 1 / (diagonal + damping)
@@ -133,7 +143,7 @@ def preconditioners(made):
     def hierarchical(damping):
         factor = made.factor()
         factor.choose_by_trial(damping)
-        factor.logdet(damping)
+        factor.approximation.factor(damping)
         return lambda r: factor.solve(r, damping), describe(factor.choice)
 
     return {

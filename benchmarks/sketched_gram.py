@@ -22,6 +22,7 @@ from sklearn import config_context
 from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
+from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -48,9 +49,7 @@ class FirstLayerRoot(LinearOperator):
         n, (m, d) = len(X), (B.shape[1], X.shape[1])
         super().__init__(B.dtype, (n, m * d))
         self.linearization = SimpleNamespace(n_rows=n)
-        self.network = SimpleNamespace(
-            shapes=((m, d + 1),), weight_mask=lambda: np.ones(m * d)
-        )
+        self.network = SimpleNamespace(shapes=((m, d),))
 
     def _matvec(self, v):
         V = v.reshape(self.B.shape[1], -1)
@@ -64,17 +63,23 @@ class FirstLayerRoot(LinearOperator):
         return (self.B.T @ scaled).ravel()
 
     def make_factors(self):
-        yield slice(None), [append_one(self.X)], [self.B[:, None, :]]
+        yield slice(None), [self.X], [self.B[:, None, :]]
 
     def blocks(self):
         yield (self.B[:, :, None] * self.X[:, None, :]).reshape(self.shape)
 
-    def grams(self):
-        return (self.X @ self.X.T) * (self.B @ self.B.T), 0
+    def grams(self, ridges):
+        return [(self.X @ self.X.T) * (self.B @ self.B.T)]
 
 
-class FirstLayer(LinearOperator):
+# One for all parameters.
+RIDGES = [np.zeros(N_FEATURES)]
+
+
+class FirstLayer(Curvature):
     """The Gauss-Newton Hessian in W of half the squared error, as solvers take it."""
+
+    offers = frozenset({"gram", "layers", "root"})
 
     def __init__(self, B, X):
         self.root = FirstLayerRoot(B, X)
@@ -86,7 +91,7 @@ class FirstLayer(LinearOperator):
         return self.root.rmatvec(self.root.matvec(v))
 
     def gram_by_ridge(self, grams=FirstLayerRoot.grams):
-        return [(0.0, grams(self.root)[0])]
+        return [(0.0, grams(self.root, ridges=RIDGES)[0])]
 
 
 class TwoLayer:
@@ -147,7 +152,7 @@ def quality(args):
     for width in args.widths:
         problem = TwoLayer(n, width, args.seed)
         root, target = problem.operator().root, problem.residual()
-        G = root.grams()[0]
+        G = root.grams(RIDGES)[0]
         rows.append(
             {
                 "width": width,
@@ -161,7 +166,8 @@ def quality(args):
             found = []
             for seed in range(args.repeat):
                 rng = np.random.default_rng((args.seed, seed))
-                R = cholesky(sketched_grams(root, transform, factor, along, rng)[0])
+                way = (transform, factor, along, rng, RIDGES)
+                R = cholesky(sketched_grams(root, *way)[0])
                 M = solve_triangular(R, G, trans="T")
                 M = solve_triangular(R, M.T, trans="T")
                 found.append((np.linalg.cond(M) ** 0.5, iterations(root, target, R)))
