@@ -22,6 +22,7 @@ from sklearn import config_context
 from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
+from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -68,12 +69,18 @@ class FirstLayerRoot(LinearOperator):
     def _factors(self, rows):
         return LayerFactors([append_one(self.X[rows])], [self.B[rows, None]])
 
-    def grams(self):
-        return (self.X @ self.X.T) * (self.B @ self.B.T), 0
+    def grams(self, ridges):
+        return [(self.X @ self.X.T) * (self.B @ self.B.T)]
 
 
-class FirstLayer(LinearOperator):
+# One for all parameters.
+RIDGES = [np.zeros(N_FEATURES + 1)]
+
+
+class FirstLayer(Curvature):
     """The Gauss-Newton Hessian in W of half the squared error, as solvers take it."""
+
+    offers = frozenset({"gram", "layers", "root"})
 
     def __init__(self, B, X):
         self.root = FirstLayerRoot(B, X)
@@ -85,7 +92,7 @@ class FirstLayer(LinearOperator):
         return self.root.rmatvec(self.root.matvec(v))
 
     def gram_by_ridge(self, grams=FirstLayerRoot.grams):
-        return [(0.0, grams(self.root)[0])]
+        return [(0.0, grams(self.root, ridges=RIDGES)[0])]
 
 
 class TwoLayer:
@@ -146,7 +153,7 @@ def quality(args):
     for width in args.widths:
         problem = TwoLayer(n, width, args.seed)
         root, target = problem.operator().root, problem.residual()
-        G = root.grams()[0]
+        G = root.grams(RIDGES)[0]
         rows.append(
             {
                 "width": width,
@@ -160,7 +167,8 @@ def quality(args):
             found = []
             for seed in range(args.repeat):
                 rng = np.random.default_rng((args.seed, seed))
-                R = cholesky(sketched_grams(root, transform, factor, along, rng)[0])
+                way = (transform, factor, along, rng, RIDGES)
+                R = cholesky(sketched_grams(root, *way)[0])
                 M = solve_triangular(R, G, trans="T")
                 M = solve_triangular(R, M.T, trans="T")
                 found.append((np.linalg.cond(M) ** 0.5, iterations(root, target, R)))

@@ -12,7 +12,7 @@ from skgnh import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
-from skgnh.solvers import Solver
+from skgnh.solvers import Price, Solver
 
 N, N_FEATURES = 60, 4
 CLASSIFICATION = ("binary", "multiclass", "multilabel")
@@ -58,7 +58,10 @@ def task(kind, n=N, **settings):
 class Failing(Solver):
     """No system can be solved: a fit ends where it starts."""
 
-    def _factor(self, H, previous):
+    def price(self, H):
+        return Price(0, 0)
+
+    def _factor(self, H, carried):
         raise LinAlgError("no")
 
 

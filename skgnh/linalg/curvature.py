@@ -25,7 +25,8 @@ class Curvature(LinearOperator):
     ``root``
         ``root`` and ``ridge`` with ``H = root^T root + diag(ridge)``.
     ``gram``
-        ``gram_by_ridge()``: ``root root^T`` split over the parameters of equal ridge.
+        ``gram_by_ridge()``: ``root root^T`` split over the parameters of equal ridge;
+        ``gram(scale)``: ``root diag(scale) root^T``.
     ``samples``
         ``linearization`` and ``n_roots``: ``n_roots`` rows of the root for each of
         ``linearization.n_rows`` samples.

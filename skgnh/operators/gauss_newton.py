@@ -7,10 +7,11 @@ import numpy as np
 
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
-from skgnh.memory import require
+from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
+from skgnh.operators.gram import values_of
 from skgnh.operators.random import generator
 from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
@@ -323,12 +324,23 @@ class GaussNewtonHessian(Curvature):
         """Return the trace of H, exactly."""
         return float(self.row_traces().sum() + self.ridge.sum())
 
-    def gram(self) -> Array:
-        """Return ``J_S J_S^T``, of shape (n r, n r); P is never formed.
+    def gram(self, scale: Array | None = None) -> Array:
+        """Return ``J_S diag(scale) J_S^T``, of shape (n r, n r); P is never formed.
 
         Cost: O(n^2 r^2 times the sum of the widths).
+
+        Parameters
+        ----------
+        scale : ndarray of shape (P,), optional
+            Positive; ones if None. Where it differs among the neurons of a layer, the
+            cost is O(n^2 r^2 P).
         """
-        return sum(gram for _, gram in self.gram_by_ridge())
+        one = np.ones(self.shape[0], self.dtype)
+        scales, alike = self._by_input(one if scale is None else scale)
+        if not alike:
+            return self._gram_of(np.arange(self.shape[0]), scale)
+        zeros = [np.zeros_like(part) for part in scales]
+        return self.root.grams(zeros, None if scale is None else scales)[0]
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
         """Return the Gram matrix split over the parameters of equal ridge.
@@ -339,31 +351,48 @@ class GaussNewtonHessian(Curvature):
         Parameters
         ----------
         grams : callable, optional
-            What makes the parts of the weights and of the biases of the root, such as
-            an approximation; :meth:`GaussNewtonRoot.grams` if None.
+            What makes approximate parts of the root, given the mean ridge of each
+            layer's inputs; None makes them exactly.
 
         Returns
         -------
         list of (float, ndarray of shape (n r, n r))
-            Value of the ridge and Gram matrix: weights and biases apart, or together
-            where there is no penalty.
+            Value of the ridge and Gram matrix, the largest value first.
 
         Raises
         ------
         ValueError
             If the matrices exceed the working memory.
         """
-        penalty = float(self.ridge.max())
-        mask = self.network.weight_mask()
-        if not np.allclose(self.ridge, penalty * mask, rtol=1e-6, atol=0):
-            raise ValueError(
-                "The dual form needs one ridge for all weights and none for the "
-                "biases; take a solver such as 'cg' or 'dense'."
-            )
-        weights, biases = self.root.grams() if grams is None else grams(self.root)
-        if penalty == 0:
-            return [(0.0, weights + biases)]
-        return [(penalty, weights), (0.0, biases)]
+        ridges, alike = self._by_input(self.ridge)
+        if grams is None and not alike:
+            values = values_of([self.ridge])
+            one = np.ones_like(self.ridge)
+            parts = [
+                self._gram_of(np.flatnonzero(self.ridge == v), one) for v in values
+            ]
+        else:
+            parts = (grams or GaussNewtonRoot.grams)(self.root, ridges=ridges)
+            values = values_of(ridges)
+        return list(zip(map(float, values), parts, strict=True))
+
+    def _gram_of(self, index: Array, scale: Array) -> Array:
+        """Return the part that some columns make, of scales that follow no layer."""
+        out = np.zeros((self.root.shape[0],) * 2, self.dtype)
+        size = rows_per_chunk(2 * len(out) * self.dtype.itemsize)
+        for some in slices(len(index), size):
+            columns = self.root.columns(index[some])
+            out += (columns * scale[index[some]]) @ columns.T
+        return out
+
+    def _by_input(self, numbers: Array) -> tuple[list[Array], bool]:
+        """Return what the neurons of each layer have in common, and whether they do.
+
+        The mean where they do not.
+        """
+        layers = self.network.unpack(numbers)
+        alike = all((layer == layer[0]).all() for layer in layers)
+        return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
 
     def toarray(self) -> Array:
         """Return H as an array of shape (P, P).

@@ -76,6 +76,11 @@ class GradientBuffer:
         return self._count
 
     @property
+    def capacity(self) -> int:
+        """The most gradients that it holds."""
+        return len(self._G)
+
+    @property
     def gradients(self) -> Array:
         """The gradients that it holds, of shape (k, P), in no order."""
         return self._G[: self._count]

@@ -1,6 +1,5 @@
 r"""The two lists that hold some rows of the root :math:`J_S`, and their algebra."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from scipy import sparse
 from sklearn.utils.extmath import row_norms
 
 from skgnh.network import MLP, densified
+from skgnh.operators.gram import hadamard_grams
 
 Array = Any
 
@@ -167,14 +167,18 @@ class LayerFactors(NamedTuple):
         """Return c of one neuron and several, (q, n): for lists by neuron."""
         return (self.roots(j).T[neurons] * self.roots(i).T[mu]).sum(axis=1)
 
-    def grams(self) -> tuple[Array, Array]:
-        """Return the parts of ``J_S J_S^T`` that the weights and the biases make.
+    def grams(self, ridges: list[Array], scales: list[Array] | None = None) -> list:
+        """Return the parts of ``J_S diag(scale) J_S^T`` by the ridge of the columns.
 
-        Layer by layer: O((n r)^2 times the sum of the widths), P is never formed.
+        Layer by layer: O((n r)^2 times the sum of the widths), P is never formed. See
+        :meth:`skgnh.operators.root.GaussNewtonRoot.grams`.
         """
-        back = map(self.roots, range(len(self.back)))
+        left, back = self.inputs, map(self.roots, range(len(self.back)))
+        if scales is not None:
+            pairs = zip(left, scales, strict=True)
+            left = [densified(a) * np.sqrt(scale) for a, scale in pairs]
         flat = (B.reshape(-1, B.shape[2]) for B in back)
-        return hadamard_grams((a[:, :-1] for a in self.inputs), flat, self.n_rows)
+        return hadamard_grams(left, flat, self.n_rows, ridges)
 
     def kronecker(self, scale: Array) -> list[Array]:
         """Return every ``sum_i B_i^T B_i``, then every ``sum_i s_i^2 a_i a_i^T``.
@@ -196,22 +200,3 @@ def _scaled(a: Array, scale: Array) -> Array:
 def _gram(B: Array) -> Array:
     flat = B.reshape(-1, B.shape[2])
     return flat.T @ flat
-
-
-def hadamard_grams(
-    left: Iterable[Array], right: Iterable[Array], n: int
-) -> tuple[Array, Array]:
-    """Return ``sum_l (A_l A_l^T) * (B_l B_l^T)`` and ``sum_l B_l B_l^T``.
-
-    A_l has n rows, without the ones, B_l has n r of them.
-    """
-    weights = biases = None
-    for a, B in zip(left, right, strict=True):
-        outer = B @ B.T
-        biases = outer.copy() if biases is None else np.add(biases, outer, out=biases)
-        rows = len(outer)
-        outer = outer.reshape(n, rows // n, n, rows // n)
-        outer *= densified(a @ a.T)[:, None, :, None]
-        outer = outer.reshape(rows, rows)
-        weights = outer if weights is None else np.add(weights, outer, out=weights)
-    return weights, biases

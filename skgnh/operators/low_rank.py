@@ -92,9 +92,11 @@ class LowRankHessian(Curvature):
         """Return the trace."""
         return float((self.values**2).sum() + self.ridge.sum())
 
-    def gram(self) -> Array:
-        """Return ``root @ root.T``, the squared singular values on its diagonal."""
-        return np.diag(self.values**2)
+    def gram(self, scale: Array | None = None) -> Array:
+        """Return ``root diag(scale) root^T``; without a scale it is diagonal."""
+        if scale is None:
+            return np.diag(self.values**2)
+        return (self.root * scale) @ self.root.T
 
     def gram_by_ridge(self) -> list[tuple[float, Array]]:
         """Return the Gram matrix split over the parameters of equal ridge.

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require
+from skgnh.operators.gram import n_held
 from skgnh.operators.layer_factors import LayerFactors, parts
 
 Array = Any
@@ -288,10 +289,20 @@ class GaussNewtonRoot(LinearOperator):
         """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
         return self.row_norms().sum(axis=1)
 
-    def grams(self) -> tuple[Array, Array]:
-        """Return the parts of ``J_S J_S^T`` that the weights and the biases make.
+    def grams(self, ridges: list[Array], scales: list[Array] | None = None) -> list:
+        """Return the parts of ``J_S diag(scale) J_S^T`` by the ridge of the columns.
 
         O((n r)^2 times the sum of the widths), see :meth:`LayerFactors.grams`.
+
+        Parameters
+        ----------
+        ridges, scales : lists of ndarray of shape (fan,)
+            Of the columns of each a_l, the same for all neurons; ones if None.
+
+        Returns
+        -------
+        list of ndarray of shape (n r, n r)
+            One for each value of the ridge, falling.
 
         Raises
         ------
@@ -299,10 +310,10 @@ class GaussNewtonRoot(LinearOperator):
             If the arrays exceed the working memory.
         """
         require(
-            3 * self.shape[0] ** 2 * self.dtype.itemsize,
+            n_held(ridges) * self.shape[0] ** 2 * self.dtype.itemsize,
             f"The Gram matrix of {self.linearization.n_rows} rows and {self.n_roots} "
             "outputs",
             "Sample rows or take a solver of products such as 'cg'",
         )
         # Made anew, the lists lie in the order that these products take.
-        return self._gathered("C").grams()
+        return self._gathered("C").grams(ridges, scales)

@@ -14,7 +14,7 @@ from sklearn.utils import gen_batches
 
 from skgnh.memory import require
 from skgnh.network import densified
-from skgnh.operators.layer_factors import hadamard_grams
+from skgnh.operators.gram import hadamard_grams, n_held, values_of
 
 Array = Any
 
@@ -107,8 +107,13 @@ SKETCHES = {"countsketch": CountSketch, "srht": SRHT}
 
 
 def sketched_grams(
-    root: Any, transform: str, oversampling: float, along: str, rng: Any
-) -> tuple[Array, Array]:
+    root: Any,
+    transform: str,
+    oversampling: float,
+    along: str,
+    rng: Any,
+    ridges: list[Array] | None = None,
+) -> list[Array]:
     r"""Return approximations of what :meth:`GaussNewtonRoot.grams` returns.
 
     Along the parameters, :math:`(S J_S^T)^T (S J_S^T)` with s = `oversampling` n r rows
@@ -121,7 +126,8 @@ def sketched_grams(
 
     with :math:`m = s / \min(\text{fan}, n)` columns of :math:`\Omega_l`. It is the
     sketch :math:`I \otimes \Omega_l^T`, of as many rows, whose product takes
-    O(m (n r)^2) instead of O(s (n r)^2) and whose application O(n r W).
+    O(m (n r)^2) instead of O(s (n r)^2) and whose application O(n r W). A_l is sketched
+    only where its weights have one ridge.
 
     Parameters
     ----------
@@ -135,11 +141,14 @@ def sketched_grams(
         What is sketched.
     rng : numpy.random.Generator
         Source of randomness.
+    ridges : list of ndarray of shape (fan,), optional
+        Of the inputs of each layer; None takes weights and biases apart.
 
     Returns
     -------
-    weights, biases : ndarrays of shape (n r, n r)
-        Symmetric positive semidefinite.
+    list of ndarray of shape (n r, n r)
+        Symmetric positive semidefinite, one for each value of the ridge, falling: for
+        the weights and for the biases.
 
     Raises
     ------
@@ -162,11 +171,15 @@ def sketched_grams(
     >>> weights.shape
     (30, 30)
     """
+    if ridges is None:
+        ridges = [np.append(np.ones(fan - 1), 0) for _, fan in root.network.shapes]
     make = {"neurons": _along_neurons, "parameters": _along_parameters}[along]
-    return make(root, SKETCHES[transform], oversampling, rng)
+    return make(root, ridges, SKETCHES[transform], oversampling, rng)
 
 
-def _require(root: Any, numbers: int) -> None:
+def _require(root: Any, ridges: list[Array], numbers: int) -> None:
+    """Refuse so many numbers, of which three Gram matrices are counted already."""
+    numbers += (n_held(ridges) - 3) * root.shape[0] ** 2
     require(
         numbers * root.dtype.itemsize,
         f"The sketched Gram matrix of {root.linearization.n_rows} rows and "
@@ -176,17 +189,19 @@ def _require(root: Any, numbers: int) -> None:
 
 
 def _along_parameters(
-    root: Any, sketch: Any, oversampling: float, rng: Any
-) -> tuple[Array, Array]:
-    is_weight = root.network.weight_mask().astype(bool)
+    root: Any, ridges: list[Array], sketch: Any, oversampling: float, rng: Any
+) -> list[Array]:
+    layers = zip(ridges, root.network.shapes, strict=True)
+    ridge = np.concatenate([np.tile(inputs, width) for inputs, (width, _) in layers])
     size, parts = math.ceil(oversampling * root.shape[0]), []
-    for which in (is_weight, ~is_weight):
+    for value in values_of(ridges):
+        which = ridge == value
         count = int(which.sum())
         # A sketch of as many columns as there are would lose by it.
         map_ = sketch(count, size, rng, root.dtype) if size < count else None
         parts.append((which, map_))
     kept = 3 * root.shape[0] + sum(min(size, int(which.sum())) for which, _ in parts)
-    _require(root, kept * root.shape[0])
+    _require(root, ridges, kept * root.shape[0])
 
     def part(rows, factors):
         block = factors.array()
@@ -198,8 +213,8 @@ def _along_parameters(
         return [x.reshape(*block.shape[:2], -1) for x in made]
 
     made = root.linearization.collect(part, *root.walk_anew(root.shape[1]))
-    weights, biases = (x.reshape(root.shape[0], -1) for x in made)
-    return weights @ weights.T, biases @ biases.T
+    whole = (x.reshape(root.shape[0], -1) for x in made)
+    return [A @ A.T for A in whole]
 
 
 def neuron_sizes(
@@ -237,27 +252,33 @@ def neuron_costs(shapes: Any, n: int, r: int, oversampling: float) -> tuple[int,
 
 
 def _along_neurons(
-    root: Any, sketch: Any, oversampling: float, rng: Any
-) -> tuple[Array, Array]:
+    root: Any, ridges: list[Array], sketch: Any, oversampling: float, rng: Any
+) -> list[Array]:
     n, shapes = root.linearization.n_rows, root.network.shapes
-    sizes = list(neuron_sizes(shapes, n, root.n_roots, oversampling))
-    _require(root, neuron_costs(shapes, n, root.n_roots, oversampling)[0])
-    maps = [
-        (
-            sketch(fan - 1, of_a, rng, root.dtype) if of_a else None,
-            sketch(width, of_B, rng, root.dtype) if of_B else None,
-        )
-        for (width, fan), (of_a, of_B, _) in zip(shapes, sizes, strict=True)
-    ]
+    sizes = neuron_sizes(shapes, n, root.n_roots, oversampling)
+    _require(root, ridges, neuron_costs(shapes, n, root.n_roots, oversampling)[0])
+    maps = []
+    for (width, fan), (of_a, of_B, _), ridge in zip(shapes, sizes, ridges, strict=True):
+        if (ridge[:-1] != ridge[0]).any():
+            of_a = None
+        map_a = sketch(fan - 1, of_a, rng, root.dtype) if of_a else None
+        maps.append((map_a, sketch(width, of_B, rng, root.dtype) if of_B else None))
 
     def part(rows, factors):
         left, right = [], []
-        for a, B, (of_a, of_B) in zip(*factors, maps, strict=True):
-            a, flat = a[:, :-1], B.reshape(-1, B.shape[2])
-            left.append(of_a(densified(a)) if of_a else a)
-            right.append((of_B(flat) if of_B else flat).reshape(*B.shape[:2], -1))
+        for a, B, (map_a, map_B) in zip(*factors, maps, strict=True):
+            flat = B.reshape(-1, B.shape[2])
+            if map_a:
+                a = np.column_stack([map_a(densified(a[:, :-1])), densified(a[:, -1:])])
+            left.append(a)
+            right.append((map_B(flat) if map_B else flat).reshape(*B.shape[:2], -1))
         return left + right
 
     made = root.linearization.collect(part, *root.walk_anew())
+    left = made[: len(maps)]
     right = (B.reshape(root.shape[0], -1) for B in made[len(maps) :])
-    return hadamard_grams(made[: len(maps)], right, n)
+    own = [
+        np.append(np.resize(ridge[:-1], a.shape[1] - 1), ridge[-1])
+        for a, ridge in zip(left, ridges, strict=True)
+    ]
+    return hadamard_grams(left, right, n, own)

@@ -1,7 +1,7 @@
 """Solvers of (H + damping I) x = b in two phases, one file each."""
 
 from skgnh.solvers.auto import Auto
-from skgnh.solvers.base import Factor, Solver
+from skgnh.solvers.base import Factor, Price, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
 from skgnh.solvers.exact_hessian import ExactHessianSolver
@@ -25,6 +25,7 @@ __all__ = [
     "HMatrix",
     "LayerElimination",
     "Nystrom",
+    "Price",
     "SketchedGram",
     "Solver",
     "all_solvers",

@@ -1,15 +1,88 @@
-"""What a solver is: (H + damping I)^-1 in two phases."""
+"""What a solver is: (H + damping I)^-1 in two phases, and its price."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.base import BaseEstimator
+
+from skgnh.linalg import Curvature, as_curvature
+from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
 
+# Up to that many parameters the diagonal of an inverse is solved for entry by entry;
+# beyond, it is estimated from so many probes.
+_EXACT, _PROBES = 128, 32
+
+
+class Price(NamedTuple):
+    """What one step costs by a solver."""
+
+    operations: float
+    """Multiply-adds of a factor and one solve."""
+    numbers: float
+    """Numbers that are held for it."""
+
+
+class Sizes(NamedTuple):
+    """Of a curvature matrix, what the prices are made of."""
+
+    n: int
+    """Rows."""
+    r: int
+    """Roots of each row."""
+    W: int
+    """Sum of the layers' widths."""
+    P: int
+    """Parameters."""
+
+
+def sizes(H: Curvature) -> Sizes:
+    """Return the sizes of H; without samples, those of its root, or of a square one."""
+    P = H.shape[0]
+    if not H.offers & {"samples", "elimination"}:
+        # A root that is an array is a layer of one input and P outputs.
+        return Sizes(H.root.shape[0] if "root" in H.offers else P, 1, P, P)
+    linearization = H.linearization
+    units = linearization.network.layer_units
+    r = H.n_roots if "samples" in H.offers else units[-1]
+    return Sizes(linearization.n_rows, r, sum(units[1:]), P)
+
 
 class Factor(ABC):
-    """The part of a solver's work that serves every damping at one point."""
+    """The part of a solver's work that serves every damping at one point.
+
+    Beside solutions it answers what a Gaussian posterior of precision
+    ``H + damping I`` is asked. What a subclass does not know better is made of its
+    solves, and as exact as these.
+
+    Parameters
+    ----------
+    H : Curvature of shape (P, P)
+        What it is a factor of.
+    """
+
+    def __init__(self, H: Curvature):
+        self._H = H
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__.removesuffix("Factor")
+
+    @property
+    def products(self) -> int:
+        """Products with H that its solves have spent so far."""
+        return 0
+
+    def carried(self) -> Any:
+        """Return what the next factor of the same solver may go on from, or None.
+
+        A picklable record that holds neither H nor rows, and that nobody changes: the
+        state of a training between two points.
+        """
+        return None
 
     @abstractmethod
     def solve(self, rhs: Array, damping: float) -> Array:
@@ -18,14 +91,14 @@ class Factor(ABC):
         Parameters
         ----------
         rhs : ndarray of shape (P,) or (P, k)
-            One or several right-hand sides.
+            One or several right-hand sides, of the precision of H.
         damping : float
             Non-negative shift.
 
         Returns
         -------
         ndarray of the shape of `rhs`
-            The solution.
+            The solution, of the same precision.
 
         Raises
         ------
@@ -33,10 +106,109 @@ class Factor(ABC):
             If the matrix is not positive definite to rounding: raise the damping.
         """
 
-    @property
-    def products(self) -> int:
-        """Products with H that its solves have spent so far."""
-        return 0
+    def logdet(self, damping: float) -> float:
+        """Return ``log det (H + damping I)``.
+
+        Raises
+        ------
+        ValueError
+            If the solver has none.
+        """
+        raise ValueError(
+            f"{self.name} has no log-determinant; take the solver 'dense' or 'gram', "
+            "or for an estimate 'hmatrix', 'kfac' or 'nystrom'."
+        )
+
+    def inverse_quadratic(self, rows: Array, damping: float) -> Array:
+        """Return ``j^T (H + damping I)^-1 j``, the variance along each row j.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (k, P)
+            Vectors, such as the derivatives of predictions.
+        damping : float
+            Non-negative shift.
+
+        Returns
+        -------
+        ndarray of shape (k,)
+            At the cost of a solve each.
+        """
+        out = np.empty(len(rows), self._H.dtype)
+        for some in slices(len(rows), rows_per_chunk(4 * rows[:1].nbytes)):
+            part = np.asarray(rows[some], dtype=self._H.dtype)
+            out[some] = np.einsum("kp,pk->k", part, self.solve(part.T, damping))
+        return out
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of ``(H + damping I)^-1``, of shape (P,).
+
+        Beyond 128 parameters, where nothing better is known, an unbiased estimate from
+        32 solves with random signs of a fixed seed: its variance is the sum of the
+        squares beside the diagonal in a row, over 32.
+        """
+        P = self._H.shape[0]
+        if P <= _EXACT:
+            return self.solve(np.eye(P, dtype=self._H.dtype), damping).diagonal().copy()
+        Z = np.random.default_rng(0).integers(0, 2, (P, _PROBES), dtype=np.int8)
+        Z = (2 * Z - 1).astype(self._H.dtype)
+        return np.einsum("pk,pk->p", Z, self.solve(Z, damping)) / _PROBES
+
+    def trace_of_inverse(self, groups: Array, damping: float) -> Array:
+        """Return the trace of ``(H + damping I)^-1`` over each group of parameters.
+
+        Parameters
+        ----------
+        groups : ndarray of int of shape (P,)
+            Which group a parameter belongs to, counted from zero.
+        damping : float
+            Non-negative shift.
+
+        Returns
+        -------
+        ndarray of shape (n_groups,)
+            The sums of :meth:`diagonal_of_inverse`, in double precision.
+        """
+        return np.bincount(groups, weights=self.diagonal_of_inverse(damping))
+
+    def draw(self, rng: Any, n: int, damping: float) -> Array:
+        """Draw from the normal distribution of covariance ``(H + damping I)^-1``.
+
+        With ``H = J^T J + R`` as the solution for ``J^T e + (R + damping)^(1/2) f`` of
+        standard normal e and f.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of randomness.
+        n : int
+            How many.
+        damping : float
+            Non-negative shift.
+
+        Returns
+        -------
+        ndarray of shape (P, n)
+            Draws, of the precision of H.
+
+        Raises
+        ------
+        ValueError
+            If H is no sum of squares.
+        """
+        H = self._H
+        if "root" not in H.offers:
+            raise ValueError(
+                f"{self.name} draws by the root of H, which {H.name} does not offer; "
+                "take the solver 'dense'."
+            )
+        scale = np.sqrt(H.ridge + H.dtype.type(damping))
+        pushed = H.root.T @ self._normal(rng, H.root.shape[0], n)
+        moved = scale[:, None] * self._normal(rng, len(scale), n)
+        return self.solve(pushed + moved, damping)
+
+    def _normal(self, rng: Any, *shape: int) -> Array:
+        return rng.standard_normal(shape).astype(self._H.dtype)
 
     def carried(self):
         return self
@@ -45,12 +217,14 @@ class Factor(ABC):
 class Solver(BaseEstimator, ABC):
     """Base of the solvers: plain parameters, no state.
 
-    A subclass names in ``requires`` what it asks of the operator beyond products, and
-    implements ``_factor``. All that is carried from one point to the next is the last
-    factor, which it gets back as `previous`. What it costs, holds and is for stands in
-    ``cost``, ``memory`` and ``use``, from which the documentation makes its table: for
-    P parameters, n rows, r roots each and the sum W of the layers' widths. The training
-    builds the ``curvature`` that it names, 'gauss_newton' or 'exact'.
+    A subclass names in ``requires`` what the operator must offer beyond products, see
+    :class:`skgnh.linalg.Curvature`, and implements ``_factor`` and ``price``. What is
+    carried from one point to the next it finds in `carried`, the record that its last
+    factor has left; one that it cannot use it ignores. What it costs, holds and is for
+    stands in ``cost``, ``memory`` and ``use``, from which the documentation makes its
+    table: formulas of :class:`Sizes` and of its parameters with the values of
+    ``price``. The training builds the ``curvature`` that it names, 'gauss_newton' or
+    'exact'.
     """
 
     curvature = "gauss_newton"
@@ -63,15 +237,35 @@ class Solver(BaseEstimator, ABC):
         """Return the solver to use for H: this one, but for :class:`Auto`."""
         return self
 
-    def factor(self, H: Any, previous: Factor | None = None) -> Factor:
+    def serves(self, H: Curvature) -> bool:
+        """Say whether H offers what it requires."""
+        return H.offers.issuperset(self.requires)
+
+    @abstractmethod
+    def price(self, H: Any) -> Price:
+        """Return what one step at H costs and holds, by counting.
+
+        Parameters
+        ----------
+        H : Curvature of shape (P, P)
+            The matrix; only its sizes are asked for.
+
+        Returns
+        -------
+        Price
+            Of the default stopping rule's most iterations, where there are any.
+        """
+
+    def factor(self, H: Any, carried: Any = None) -> Factor:
         """Do all the work for H that does not depend on the damping.
 
         Parameters
         ----------
         H : LinearOperator of shape (P, P)
             Symmetric positive semidefinite.
-        previous : Factor, optional
-            What this solver made at the last point.
+        carried : object, optional
+            What :meth:`Factor.carried` returned at the last point. One of another
+            solver, or for another size or precision, is ignored.
 
         Returns
         -------
@@ -84,13 +278,14 @@ class Solver(BaseEstimator, ABC):
             If H does not offer what the solver requires, or the work would exceed
             scikit-learn's working memory.
         """
-        missing = [name for name in self.requires if not hasattr(H, name)]
-        if missing:
+        H = as_curvature(H)
+        if not self.serves(H):
+            missing = [name for name in self.requires if name not in H.offers]
             raise ValueError(
                 f"{type(self).__name__} needs an operator with {', '.join(missing)}, "
-                f"which {type(H).__name__} lacks."
+                f"which {H.name} lacks."
             )
-        return self._factor(H, previous)
+        return self._factor(H, carried)
 
     @abstractmethod
-    def _factor(self, H: Any, previous: Factor | None) -> Factor: ...
+    def _factor(self, H: Curvature, carried: Any) -> Factor: ...

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.solvers.base import Factor
+from skgnh.linalg import Curvature
+from skgnh.solvers.base import Factor, Price
 from skgnh.solvers.preconditioned import Preconditioned
 
 Array = Any
@@ -51,7 +52,7 @@ class CG(Preconditioned):
     """
 
     requires = ("diagonal",)
-    cost = "4 n P an iteration"
+    cost = "4 n P max_iter"
     memory = "n W"
     use = "many rows and parameters"
 
@@ -71,17 +72,25 @@ class CG(Preconditioned):
         self.n_probes = n_probes
         self.random_state = random_state
 
-    def _approximate(self, H: Any, previous: Factor | None) -> "DiagonalFactor":
-        return DiagonalFactor(
-            H.diagonal(self.n_probes, self.random_state), self.exponent
-        )
+    def _approximate(self, H: Curvature, kept: Any) -> "DiagonalFactor":
+        return DiagonalFactor(H, self)
+
+    def _parts(self, H: Curvature) -> tuple[Price, float]:
+        return Price(0, 0), 0
 
 
 class DiagonalFactor(Factor):
     """``(diag(H) + damping)^exponent``, up to a scale that conserves its largest."""
 
-    def __init__(self, diagonal: Array, exponent: float):
-        self._diagonal, self._exponent = diagonal, exponent
+    def __init__(self, H: Curvature, solver: CG):
+        super().__init__(H)
+        self._diagonal = H.diagonal(solver.n_probes, solver.random_state)
+        self._exponent = solver.exponent
+
+    @property
+    def name(self) -> str:
+        """The solver's."""
+        return "CG"
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the scaled right-hand side."""

@@ -3,9 +3,18 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, get_lapack_funcs
+from scipy.linalg import (
+    LinAlgError,
+    cho_factor,
+    cho_solve,
+    get_lapack_funcs,
+    solve_banded,
+    solve_triangular,
+)
 
-from skgnh.solvers.base import Factor, Solver
+from skgnh.linalg import Curvature
+from skgnh.memory import require
+from skgnh.solvers.base import Factor, Price, Solver, sizes
 
 Array = Any
 
@@ -57,17 +66,21 @@ class Dense(Solver):
     def __init__(self, max_cholesky: int = 4):
         self.max_cholesky = max_cholesky
 
-    def _factor(self, H: Any, previous: Factor | None) -> "DenseFactor":
-        return DenseFactor(H.toarray(), self.max_cholesky)
+    def price(self, H: Any) -> Price:
+        """Return what a step costs and holds."""
+        n, _, _, P = sizes(H)
+        return Price(n * P**2 / 2 + P**3 / 6, 2 * P**2)
+
+    def _factor(self, H: Curvature, carried: Any) -> "DenseFactor":
+        return DenseFactor(H, self.max_cholesky)
 
 
 class DenseFactor(Factor):
     """A symmetric array, factorised anew for a few dampings, then once for all."""
 
-    def __init__(self, array: Array, max_cholesky: int):
-        if not np.isfinite(array).all():
-            raise LinAlgError("The matrix is not finite.")
-        self._array, self._left = array, max_cholesky
+    def __init__(self, H: Curvature, max_cholesky: int):
+        super().__init__(H)
+        self._array, self._left = finite_array(H), max_cholesky
         self._damping, self._last = None, None
 
     def _at(self, damping: float) -> Any:
@@ -93,6 +106,34 @@ class DenseFactor(Factor):
         """Return ``log det (H + damping I)``."""
         return self._at(damping).logdet()
 
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of the inverse: O(P^3), and one more P x P array.
+
+        Raises
+        ------
+        ValueError
+            If three P x P arrays exceed the working memory.
+        """
+        P = self._H.shape[0]
+        require(
+            3 * P**2 * self._H.dtype.itemsize,
+            f"The inverse of {P} parameters",
+            "Take the solver 'gram', or 'cg' for an estimate",
+        )
+        return self._at(damping).diagonal_of_inverse()
+
+    def draw(self, rng: Any, n: int, damping: float) -> Array:
+        """Draw from the normal distribution of covariance ``(H + damping I)^-1``."""
+        return self._at(damping).root_of_inverse(self._normal(rng, self._H.shape[0], n))
+
+
+def finite_array(H: Curvature) -> Array:
+    """Return H as an array, or fail as a solve does."""
+    array = H.toarray()
+    if not np.isfinite(array).all():
+        raise LinAlgError("The matrix is not finite.")
+    return array
+
 
 class _Cholesky:
     """``H + damping I = L L^T``."""
@@ -110,6 +151,18 @@ class _Cholesky:
 
     def logdet(self) -> float:
         return 2 * float(np.log(self._factors[0].diagonal()).sum())
+
+    def diagonal_of_inverse(self) -> Array:
+        L = self._factors[0]
+        (trtri,) = get_lapack_funcs(("trtri",), (L,))
+        inverse, _ = trtri(L, lower=1)
+        # Above the diagonal lies what was there before.
+        return np.array([column[k:] @ column[k:] for k, column in enumerate(inverse.T)])
+
+    def root_of_inverse(self, Z: Array) -> Array:
+        """Return ``L^-T Z``, of covariance ``(L L^T)^-1`` for standard normal Z."""
+        L = self._factors[0]
+        return solve_triangular(L, Z, trans=1, lower=True, check_finite=False)
 
 
 class _Tridiagonal:
@@ -154,3 +207,13 @@ class _ShiftedTridiagonal:
 
     def logdet(self) -> float:
         return float(np.log(self._d).sum())
+
+    def diagonal_of_inverse(self) -> Array:
+        return self.solve(np.eye(len(self._d), dtype=self._d.dtype)).diagonal().copy()
+
+    def root_of_inverse(self, Z: Array) -> Array:
+        """Return ``U L^-T D^-1/2 Z``, see :meth:`_Cholesky.root_of_inverse`."""
+        bands = np.ones((2, len(self._d)), self._d.dtype)
+        bands[0, 1:] = self._e
+        inner = solve_banded((0, 1), bands, Z / np.sqrt(self._d)[:, None])
+        return self._form.rotate(inner, "N")

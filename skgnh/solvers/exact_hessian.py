@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.operators import ExactHessian
+from skgnh.linalg import Curvature, as_curvature
 from skgnh.solvers.auto import Auto
-from skgnh.solvers.base import Factor, Solver
+from skgnh.solvers.base import Factor, Price, Solver, sizes
+from skgnh.solvers.dense import finite_array
 from skgnh.solvers.layers import LayerElimination
 
 Array = Any
@@ -61,26 +62,46 @@ class ExactHessianSolver(Solver):
 
     curvature = "exact"
     requires = ("toarray", "diagonal")
-    cost = "L (n w)^3 for L layers of width w, or that of `auto`"
-    memory = "L (n w)^2, or that of `auto`"
+    cost = "about L (n w)^3 for L layers of width w, or that of `auto`"
+    memory = "about L (n w)^2, or that of `auto`"
     use = "the exact Hessian: few rows, deep and narrow networks"
 
     def __init__(self, saddle_free: bool = False):
         self.saddle_free = saddle_free
 
-    def _factor(self, H: Any, previous: Factor | None) -> Factor:
+    def price(self, H: Any) -> Price:
+        """Return the price of the elimination where it pays, else that of `auto`."""
+        H = as_curvature(H)
+        n, _, _, P = sizes(H)
         if self.saddle_free:
-            return SaddleFreeFactor(H.toarray())
-        if isinstance(H, ExactHessian) and LayerElimination.pays(H):
-            return LayerFactor(H)
-        return Auto().factor(H, previous)
+            return Price(n * P**2 / 2 + 5 * P**3, 2 * P**2)
+        if not _has_layers(H):
+            return Auto().price(H)
+        held = LayerElimination.numbers(H.network, n)
+        # A solve passes all that is held.
+        return Price(LayerElimination.operations(H.network, n) + held, held)
+
+    def _factor(self, H: Curvature, carried: Any) -> Factor:
+        if self.saddle_free:
+            return SaddleFreeFactor(H)
+        return LayerFactor(H) if _has_layers(H) else Auto().factor(H, carried)
+
+
+def _has_layers(H: Curvature) -> bool:
+    return "elimination" in H.offers and LayerElimination.pays(H)
 
 
 class LayerFactor(Factor):
     """An elimination by layers for each damping, the last one kept."""
 
-    def __init__(self, H: ExactHessian):
-        self._H, self._damping, self._last, self._spent = H, None, None, 0
+    def __init__(self, H: Curvature):
+        super().__init__(H)
+        self._damping, self._last, self._spent = None, None, 0
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "Elimination by layers"
 
     @property
     def products(self) -> int:
@@ -110,18 +131,33 @@ class LayerFactor(Factor):
 
 
 class SaddleFreeFactor(Factor):
-    """``|H| + damping I`` by the eigenpairs of H."""
+    """``|H| + damping I`` by the eigenpairs of H: all it says is of ``|H|``."""
 
-    def __init__(self, array: Array):
-        if not np.isfinite(array).all():
-            raise LinAlgError("The matrix is not finite.")
-        values, self._vectors = np.linalg.eigh(array)
+    def __init__(self, H: Curvature):
+        super().__init__(H)
+        values, self._vectors = np.linalg.eigh(finite_array(H))
         self._sizes = np.abs(values)
 
-    def solve(self, rhs: Array, damping: float) -> Array:
-        """Return ``(|H| + damping I)^-1 rhs``."""
+    def _scale(self, damping: float) -> Array:
         scale = self._sizes + self._sizes.dtype.type(damping)
         if not scale.min() > 0:
             raise LinAlgError("|H| + damping I is singular: raise the damping.")
+        return scale
+
+    def solve(self, rhs: Array, damping: float) -> Array:
+        """Return ``(|H| + damping I)^-1 rhs``."""
         coordinates = self._vectors.T @ rhs
-        return self._vectors @ (coordinates.T / scale).T
+        return self._vectors @ (coordinates.T / self._scale(damping)).T
+
+    def logdet(self, damping: float) -> float:
+        """Return ``log det (|H| + damping I)``."""
+        return float(np.log(self._scale(damping)).sum())
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of ``(|H| + damping I)^-1``."""
+        return self._vectors**2 @ (1 / self._scale(damping))
+
+    def draw(self, rng: Any, n: int, damping: float) -> Array:
+        """Draw from the distribution of covariance ``(|H| + damping I)^-1``."""
+        Z = self._normal(rng, len(self._sizes), n)
+        return self._vectors @ (Z / np.sqrt(self._scale(damping))[:, None])

@@ -3,11 +3,17 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 
-from skgnh.solvers.base import Factor, Solver
+from skgnh.linalg import Curvature
+from skgnh.memory import fits, rows_per_chunk, slices
+from skgnh.solvers.base import Factor, Price, Solver, sizes
 
 Array = Any
+
+# Parts of the Gram matrix that are kept for all dampings: more values of the ridge are
+# as many passes over the matrix, which then is made anew.
+_PARTS = 8
 
 
 class Gram(Solver):
@@ -22,6 +28,10 @@ class Gram(Solver):
     six passes over the rows, of which four refine the solution by one step, since for
     a small damping the difference above cancels.
 
+    Where the ridge has more than eight values, or the memory for its parts is missing,
+    the Gram matrix is assembled for each damping; where it differs among the neurons of
+    a layer, from columns of J at O((n d)^2 P).
+
     Raises
     ------
     ValueError
@@ -33,20 +43,27 @@ class Gram(Solver):
            networks for regression problems", arXiv:1905.11675, 2019.
     """  # noqa: E501
 
-    requires = ("gram_by_ridge", "root", "ridge")
-    cost = "(n r)^2 W + (n r)^3 / 6"
+    requires = ("gram", "root")
+    cost = "(n r)^2 W + (n r)^3 / 6 + 6 n P"
     memory = "3 (n r)^2"
     use = "few rows and outputs, exactly"
 
-    def _factor(self, H: Any, previous: Factor | None) -> "GramFactor":
+    def price(self, H: Any) -> Price:
+        """Return what a step costs and holds."""
+        n, r, W, P = sizes(H)
+        rows = n * r
+        return Price(rows**2 * W + rows**3 / 6 + 6 * n * P, 3 * rows**2)
+
+    def _factor(self, H: Curvature, carried: Any) -> "GramFactor":
         return GramFactor(H)
 
 
 class DualFactor(Factor):
     """Gram matrices by ridge, exact or not, and ``I + J D^-1 J^T`` made of them."""
 
-    def __init__(self, H: Any, grams: list):
-        self._H, self._root, self._grams = H, H.root, grams
+    def __init__(self, H: Curvature, grams: list | None):
+        super().__init__(H)
+        self._root, self._grams = H.root, grams
         self._cholesky = (None, None)
         self._products = 0
 
@@ -58,12 +75,20 @@ class DualFactor(Factor):
     def _diagonal(self, damping: float) -> Array:
         return self._H.ridge + self._H.dtype.type(damping)
 
+    def _dual(self, damping: float) -> Array:
+        """Return ``J D^-1 J^T``."""
+        if self._grams is None:
+            return self._H.gram(1 / self._diagonal(damping))
+        return sum(gram / (ridge + damping) for ridge, gram in self._grams)
+
     def _factorise(self, damping: float) -> Any:
         if self._cholesky[0] == damping:
             return self._cholesky[1]
-        if not damping > 0:
-            raise LinAlgError("The dual form needs a positive damping.")
-        K = sum(gram / (ridge + damping) for ridge, gram in self._grams)
+        if not self._diagonal(damping).min() > 0:
+            raise LinAlgError(
+                "The dual form needs a positive damping where the ridge is zero."
+            )
+        K = self._dual(damping)
         K.flat[:: len(K) + 1] += 1
         if not np.isfinite(K).all():
             raise LinAlgError("The Gram matrix is not finite.")
@@ -74,10 +99,14 @@ class DualFactor(Factor):
 
 
 class GramFactor(DualFactor):
-    """The exact Gram matrices of the weights and of the biases."""
+    """The exact Gram matrices of the parameters of equal ridge."""
 
-    def __init__(self, H: Any):
-        super().__init__(H, H.gram_by_ridge())
+    def __init__(self, H: Curvature):
+        n_values, numbers = len(np.unique(H.ridge)), H.root.shape[0] ** 2
+        kept = n_values <= _PARTS and fits((n_values + 2) * numbers * H.dtype.itemsize)
+        # With two values no more is held than is needed to begin with.
+        grams = H.gram_by_ridge() if kept or n_values <= 2 else None
+        super().__init__(H, grams)
 
     def _woodbury(self, rhs: Array, D: Array, factors: Any) -> Array:
         x = rhs / D
@@ -100,4 +129,21 @@ class GramFactor(DualFactor):
         """Return ``log det (H + damping I)`` by the determinant lemma."""
         factors, _ = self._factorise(damping)
         D = self._H.ridge.astype(np.float64) + damping
-        return float(np.log(D).sum() + 2 * np.log(factors.diagonal()).sum())
+        diagonal = factors.diagonal().astype(np.float64)
+        return float(np.log(D).sum() + 2 * np.log(diagonal).sum())
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of the inverse, exactly: n r products with the root."""
+        factors, _ = self._factorise(damping)
+        D, rows = self._diagonal(damping), len(factors)
+        taken = np.zeros(len(D))
+        size = rows_per_chunk(2 * D.nbytes)
+        for some in slices(rows, size):
+            E = np.zeros((rows, some.stop - some.start), D.dtype)
+            E[some] = np.eye(E.shape[1])
+            # J^T L^-T, some columns at a time.
+            inner = solve_triangular(
+                factors, E, trans=1, lower=True, check_finite=False
+            )
+            taken += ((self._root.T @ inner).astype(np.float64) ** 2).sum(axis=1)
+        return ((1 - taken / D) / D).astype(D.dtype)

@@ -5,9 +5,10 @@ from typing import Any
 
 from skgnh.hmatrix import compress
 from skgnh.hmatrix.budget import plan
+from skgnh.linalg import Curvature
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
-from skgnh.solvers.base import Factor
-from skgnh.solvers.hmatrix_factor import Approximation, Choice, HMatrixFactor
+from skgnh.solvers.base import Price, sizes
+from skgnh.solvers.hmatrix_factor import Approximation, Choice, HMatrixFactor, Kept
 from skgnh.solvers.preconditioned import Preconditioned
 
 Array = Any
@@ -69,8 +70,8 @@ class HMatrix(Preconditioned):
     """
 
     requires = ("entries", "diagonal")
-    cost = "some 4 n P storage, 4 n P an iteration"
-    memory = "P storage"
+    cost = "4 n P storage + P storage^2 + (4 n P + 2 P storage) max_iter"
+    memory = "2 P storage + n W"
     use = "one preconditioner for many points and small dampings; log-determinants"
 
     def __init__(
@@ -95,15 +96,19 @@ class HMatrix(Preconditioned):
         self.patience = patience
         self.random_state = random_state
 
-    def _approximate(self, H: Any, previous: Factor | None) -> HMatrixFactor:
+    def _parts(self, H: Curvature) -> tuple[Price, float]:
+        n, _, _, P = sizes(H)
+        made = 4 * n * P * self.storage + P * self.storage**2
+        return Price(made, 2 * P * self.storage), 2 * P * self.storage
+
+    def _approximate(self, H: Curvature, kept: Any) -> HMatrixFactor:
         made, bases = [], Bases(H)
-        if isinstance(previous, HMatrixFactor):
-            if previous.works(self.patience):
-                return previous
-            if previous.choice is not None:
-                # Unless its basis has come to need too much of the storage.
-                with suppress(ValueError):
-                    made = [self.approximation(H, previous.choice, bases)]
+        if isinstance(kept, Kept):
+            if kept.works(H, self.patience):
+                return HMatrixFactor.of(H, kept, self.random_state)
+            # Unless its basis has come to need too much of the storage.
+            with suppress(ValueError):
+                made = [self.approximation(H, kept.approximation.choice, bases)]
         made = made or [
             self.approximation(H, choice, bases) for choice in self.choices(H, bases)
         ]
@@ -167,7 +172,7 @@ class Bases(dict):
 
 def _rotates(H: Any) -> bool:
     """Say whether H is a GNH whose ridge allows a change of basis."""
-    if not all(hasattr(H, name) for name in ("network", "root", "ridge")):
+    if not H.offers.issuperset({"layers", "root"}):
         return False
     return all(
         (layer[:, :-1] == layer[0, 0]).all() and (layer[:, -1] == layer[0, -1]).all()

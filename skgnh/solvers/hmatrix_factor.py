@@ -8,6 +8,7 @@ from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import LinearOperator
 
 from skgnh.hmatrix import HierarchicalMatrix
+from skgnh.linalg import Curvature
 from skgnh.operators.kronecker import KroneckerBasis
 from skgnh.solvers.base import Factor
 from skgnh.solvers.preconditioned import conjugate_gradients
@@ -66,6 +67,11 @@ class Approximation(LinearOperator):
             self._damping = damping
         return self._factor
 
+    def logdet(self, damping: float) -> float:
+        """Return ``log det`` at the damping itself, which no shift is added to."""
+        factor = self.matrix.factor(damping) if self.shift else self.factor(damping)
+        return factor.logdet()
+
     def forget(self) -> None:
         """Let the last factorisation go."""
         self._damping, self._factor = None, None
@@ -79,35 +85,75 @@ class Approximation(LinearOperator):
 
     def shifted(self, multiple: float, norm: float) -> "Approximation":
         """Return it with a multiple of its error's norm added to every damping."""
-        choice = self.choice._replace(shift=multiple)
+        return self._again(self.choice._replace(shift=multiple), multiple * norm)
+
+    def bare(self) -> "Approximation":
+        """Return it without a factorisation."""
+        return self._again(self.choice, self.shift)
+
+    def _again(self, choice: Choice, shift: float) -> "Approximation":
         out = Approximation(choice, self.basis, self.matrix)
-        out.shift = multiple * norm
+        out.shift = shift
         return out
 
 
-class HMatrixFactor(Factor):
-    """The approximations there are to choose among, and then the chosen one."""
+class Kept(NamedTuple):
+    """What a chosen approximation leaves to the next point."""
 
-    def __init__(self, H: Any, approximations: list[Approximation], seed: int):
-        self._H, self._seed = H, seed
-        self._open = approximations
+    approximation: Approximation
+    """Without a factorisation."""
+    first: int | None
+    """Iterations that the first step took by it."""
+    last: int | None
+    """Iterations of the last step."""
+
+    def works(self, H: Curvature, patience: float) -> bool:
+        """Say whether it still takes no more than `patience` times its first count."""
+        A = self.approximation
+        if self.first is None or A.shape != H.shape or A.dtype != H.dtype:
+            return False
+        return self.last <= patience * self.first
+
+
+class HMatrixFactor(Factor):
+    """The approximations there are to choose among, and then the chosen one.
+
+    What a posterior is asked is made of its solves, which have no root to draw by:
+    draws have the covariance ``M^-1 (H + damping I) M^-1`` for the approximation M.
+    """
+
+    name = "HMatrix"
+
+    def __init__(self, H: Curvature, approximations: list[Approximation], seed: int):
+        super().__init__(H)
+        self._seed, self._open = seed, approximations
         self._products = 0
         self._first, self._iterations = None, None
         if len(approximations) == 1:
             (only,) = approximations
-            if only.choice.shift:
+            if only.choice.shift and not only.shift:
                 # It was chosen for its like before.
                 only = only.shifted(only.choice.shift, self._error_norm(only))
-            self._keep(only)
+            self._open = [only]
 
-    def _keep(self, chosen: Approximation) -> None:
-        """End the choice, for which alone H is held."""
-        self._open, self._H = [chosen], None
+    @classmethod
+    def of(cls, H: Curvature, kept: Kept, seed: int) -> "HMatrixFactor":
+        """Return the factor that goes on with an approximation of another point."""
+        # Its factorisations are its own.
+        factor = cls(H, [kept.approximation.bare()], seed)
+        factor._first, factor._iterations = kept.first, kept.last
+        return factor
+
+    def carried(self) -> Kept | None:
+        """Return the approximation that was chosen, if one was, and its counts."""
+        if self.approximation is None:
+            return None
+        return Kept(self.approximation.bare(), self._first, self._iterations)
 
     @property
     def choice(self) -> Choice | None:
         """What was chosen, once it is."""
-        return self._open[0].choice if len(self._open) == 1 else None
+        return None if self.approximation is None else self.approximation.choice
 
     @property
     def approximation(self) -> Approximation | None:
@@ -121,17 +167,13 @@ class HMatrixFactor(Factor):
 
     @property
     def iterations(self) -> int | None:
-        """Iterations that the last solve preconditioned by it took."""
+        """Iterations that the last step preconditioned by it took."""
         return self._iterations
 
     @iterations.setter
     def iterations(self, n: int) -> None:
         self._iterations = n
         self._first = n if self._first is None else self._first
-
-    def works(self, patience: float) -> bool:
-        """Say whether it still takes no more than `patience` times its first count."""
-        return self._first is not None and self._iterations <= patience * self._first
 
     # ---- the choice -----------------------------------------------------------------
 
@@ -141,7 +183,7 @@ class HMatrixFactor(Factor):
             Z = self._random(n_vectors)
             exact = self._times(Z)
             errors = [np.linalg.norm(A @ Z - exact) for A in self._open]
-            self._keep(self._open[int(np.argmin(errors))])
+            self._open = [self._open[int(np.argmin(errors))]]
 
     def choose_by_trial(self, damping: float) -> None:
         """Keep the preconditioner whose short iteration minimises q(x) best."""
@@ -161,7 +203,7 @@ class HMatrixFactor(Factor):
                 best, loser, least = A, best, value
             if loser is not best:
                 loser.forget()
-        self._keep(best)
+        self._open = [best]
 
     def _trial(self, approximation: Approximation, damping: float) -> float:
         b, shift = self._random(1)[:, 0], self._H.dtype.type(damping)
@@ -203,4 +245,4 @@ class HMatrixFactor(Factor):
     def logdet(self, damping: float) -> float:
         """Return ``log det (H + damping I)`` of the approximation."""
         self.choose_by_trial(damping)
-        return self._open[0].factor(damping).logdet()
+        return self._open[0].logdet(damping)

@@ -1,13 +1,14 @@
 """Kronecker-factored approximate curvature."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from skgnh.linalg import Curvature
 from skgnh.operators.kronecker import kronecker_factors
-from skgnh.solvers.base import Factor
+from skgnh.solvers.base import Factor, Price, sizes
 from skgnh.solvers.preconditioned import Preconditioned
 
 Array = Any
@@ -21,20 +22,15 @@ class KFAC(Preconditioned):
 
     with layer inputs :math:`a_l` and carried-back roots :math:`B_l`, whose weights both
     factors share. Both are decomposed once, O(sum of the cubes of the widths), so that
-    the damped blocks are solved for every damping, O(P width), with the layer's mean
-    ridge.
-
-    With `deflate` > 0 the eigenvectors of the matrix scaled by this approximation that
-    lie farthest from 1 are treated exactly too, at some three products each.
+    the damped blocks are solved for every damping, O(P width), with one ridge for a
+    layer's weights and one for its biases: their means, where they differ.
 
     Parameters
     ----------
-    deflate : int, default=0
-        Number of eigenvectors; they are found at the first damping.
     n_probes : int, default=32
         Most output probes of each row for the factors.
     random_state : int, default=0
-        Seed of the probes and of the eigenvectors' start.
+        Seed of the probes.
     max_iter, tol, rtol, decay, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
@@ -44,14 +40,16 @@ class KFAC(Preconditioned):
            approximate curvature", ICML 2015.
     """
 
-    requires = ("network", "root", "ridge")
-    cost = "n W^2 + widths^3, 4 n P an iteration"
-    memory = "widths^2"
+    requires = ("layers", "root")
+    cost = (
+        "sum(n min(r, n_probes) w^2 + n f^2 + 9 (w^3 + f^3)) + "
+        "(4 n P + 2 sum(w f (w + f))) max_iter"
+    )
+    memory = "sum(w^2 + f^2) + n W"
     use = "autoencoders, ill-conditioned layers"
 
     def __init__(
         self,
-        deflate: int = 0,
         n_probes: int = 32,
         random_state: int = 0,
         max_iter: int = 50,
@@ -61,94 +59,117 @@ class KFAC(Preconditioned):
         direct: bool = False,
     ):
         super().__init__(max_iter, tol, rtol, decay, direct)
-        self.deflate = deflate
         self.n_probes = n_probes
         self.random_state = random_state
 
-    def _approximate(self, H: Any, previous: Factor | None) -> Factor:
-        if not 0 <= self.deflate < H.shape[0]:
-            raise ValueError(f"deflate must lie in [0, P), got {self.deflate}.")
-        factor = KroneckerFactor(H, self.n_probes, self.random_state)
-        if self.deflate:
-            return DeflatedFactor(H, factor, self.deflate, self.random_state)
-        return factor
+    def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
+        return KroneckerFactor(H, self.n_probes, self.random_state)
+
+    def _parts(self, H: Curvature) -> tuple[Price, float]:
+        n, r, _, _ = sizes(H)
+        r = min(r, self.n_probes)
+        w, f = np.array(H.linearization.network.shapes, dtype=float).T
+        made = np.sum(n * (r * w**2 + f**2) + 9 * (w**3 + f**3))
+        return Price(made, np.sum(w**2 + f**2)), 2 * np.sum(w * f * (w + f))
 
 
 class KroneckerFactor(Factor):
-    """Eigendecompositions of both factors of every layer."""
+    """Eigendecompositions of both factors of every layer.
+
+    All that it answers is of this approximation, exactly.
+    """
+
+    name = "KFAC"
 
     def __init__(self, H: Any, n_probes: int | None = None, random_state: Any = None):
-        self._network = H.network
+        super().__init__(H)
         factors = kronecker_factors(H, n_probes, random_state)
-        outputs, inputs = zip(*factors, strict=True)
-        self._inputs = [np.linalg.eigh(A) for A in inputs]
-        self._outputs = [np.linalg.eigh(S) for S in outputs]
-        self._ridge = self._network.unpack(H.ridge)
-
-    def values(self, damping: float) -> list[Array]:
-        """Return the eigenvalues of every damped layer, (width_out, width_in + 1)."""
-        return [
-            np.maximum(outer[0], 0)[:, None] * np.maximum(inner[0], 0)
-            + ridge.mean()
-            + ridge.dtype.type(damping)
-            for outer, inner, ridge in zip(
-                self._outputs, self._inputs, self._ridge, strict=True
-            )
+        ridge = H.network.unpack(H.ridge)
+        self._blocks = [
+            _Block(*pair, layer) for pair, layer in zip(factors, ridge, strict=True)
         ]
 
-    def power(self, rhs: Array, damping: float, exponent: float) -> Array:
-        """Return a power of the damped approximation times rhs, (P,) or (P, k)."""
-        out = np.empty_like(rhs.T)
-        for layer, target, value, outer, inner in zip(
-            self._network.unpack(rhs.T),
-            self._network.unpack(out),
-            self.values(damping),
-            self._outputs,
-            self._inputs,
-            strict=True,
-        ):
-            rotated = outer[1].T @ layer @ inner[1]
-            target[...] = outer[1] @ (rotated * value**exponent) @ inner[1].T
+    def _by_block(self, rhs: Array, apply: Callable) -> Array:
+        out, unpack = np.empty_like(rhs.T), self._H.network.unpack
+        layers = zip(self._blocks, unpack(rhs.T), unpack(out), strict=True)
+        for block, layer, target in layers:
+            target[...] = apply(block, layer)
         return out.T
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
-        return self.power(rhs, damping, -1.0)
+        return self._by_block(rhs, lambda block, X: block.solve(X, damping))
+
+    def logdet(self, damping: float) -> float:
+        """Return ``log det`` of the damped approximation."""
+        return sum(block.logdet(damping) for block in self._blocks)
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of the inverse of the approximation: O(P width)."""
+        parts = [block.diagonal_of_inverse(damping).ravel() for block in self._blocks]
+        return np.concatenate(parts)
+
+    def draw(self, rng: Any, n: int, damping: float) -> Array:
+        """Draw with the covariance of the inverse of the approximation."""
+        normal = self._normal(rng, self._H.shape[0], n)
+        return self._by_block(normal, lambda block, Z: block.draw(Z, damping))
 
 
-class DeflatedFactor(Factor):
-    """The K-FAC-scaled matrix, exact on its extreme eigenvectors."""
+class _Block:
+    r"""``S x A`` and the ridge of one layer, by the eigenvectors of S and A.
 
-    def __init__(self, H: Any, kronecker: KroneckerFactor, k: int, seed: int):
-        self._H, self._kronecker, self._k, self._seed = H, kronecker, k, seed
-        self._vectors = None
+    For the i-th eigenvector of S, with v what the bias is in the eigenvectors of A, the
+    ridge w of the weights and b of the biases,
 
-    def _scaled(self, damping: float) -> LinearOperator:
-        def product(x):
-            y = self._kronecker.power(x.ravel(), damping, -0.5)
-            y = self._H @ y + y.dtype.type(damping) * y
-            return self._kronecker.power(y, damping, -0.5)
+    .. math:: M_i = D_i + (b - w) v v^T
+              = D_i^{1/2} (I + (t_i - 1) q_i q_i^T) D_i^{1/2}
 
-        return LinearOperator(self._H.shape, matvec=product, dtype=self._H.dtype)
+    with D_i diagonal, q_i of norm one and t_i at least (b + damping) / (w + damping).
+    """
 
-    def solve(self, rhs: Array, damping: float) -> Array:
-        """Return the solution of the deflated approximation."""
-        if self._vectors is None:
-            start = np.random.default_rng(self._seed).standard_normal(self._H.shape[0])
-            which = "BE" if self._k > 1 else "LM"  # both ends are two at least
-            scaled = self._scaled(damping)
-            try:
-                _, V = eigsh(scaled, self._k, which=which, tol=1e-2, v0=start)
-            except ArpackNoConvergence as error:
-                raise LinAlgError(f"K-FAC could not be deflated: {error}") from error
-            self._vectors = V.astype(self._H.dtype)
-            self._values = {}
-        if damping not in self._values:
-            scaled = self._scaled(damping)
-            V = self._vectors
-            small = V.T @ np.stack([scaled @ v for v in V.T], axis=1)
-            self._values = {damping: np.linalg.inv((small + small.T) / 2)}
-        x = self._kronecker.power(rhs, damping, -0.5)
-        inside = self._vectors.T @ x
-        x = x + self._vectors @ (self._values[damping] @ inside - inside)
-        return self._kronecker.power(x, damping, -0.5)
+    def __init__(self, S: Array, A: Array, ridge: Array):
+        s, self._left = np.linalg.eigh(S)
+        a, self._right = np.linalg.eigh(A)
+        self._values = np.maximum(s, 0)[:, None] * np.maximum(a, 0)
+        self._weight, self._bias = ridge[:, :-1].mean(), ridge[:, -1].mean()
+
+    def _damped(self, damping: float) -> tuple[Array, Array, Array]:
+        """Return the root of D, q and t, of shapes (w, f), (w, f) and (w, 1)."""
+        shift = self._values.dtype.type(damping)
+        w, b = self._weight + shift, self._bias + shift
+        D = self._values + w
+        if not (D.min() > 0 and b >= 0):
+            raise LinAlgError("K-FAC is singular: raise the damping.")
+        root = np.sqrt(D)
+        p = self._right[-1] / root
+        square = (p**2).sum(axis=1, keepdims=True)
+        # What cancels here has a bound.
+        t = np.maximum(1 + (b - w) * square, min(1, b / w) if w > 0 else 1)
+        if not t.min() > 0:
+            raise LinAlgError("K-FAC is singular: raise the damping.")
+        return root, p / np.sqrt(square), t
+
+    def solve(self, X: Array, damping: float) -> Array:
+        root, q, t = self._damped(damping)
+        Y = _scaled(self._left.T @ X @ self._right / root, q, 1 / t)
+        return self._left @ (Y / root) @ self._right.T
+
+    def logdet(self, damping: float) -> float:
+        root, _, t = self._damped(damping)
+        logs = np.log(root.astype(np.float64)).sum() * 2
+        return float(logs + np.log(t.astype(np.float64)).sum())
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        root, q, t = self._damped(damping)
+        inner = root**-2.0 @ (self._right**2).T
+        inner += (1 / t - 1) * ((q / root) @ self._right.T) ** 2
+        return self._left**2 @ inner
+
+    def draw(self, Z: Array, damping: float) -> Array:
+        root, q, t = self._damped(damping)
+        return self._left @ (_scaled(Z, q, t**-0.5) / root) @ self._right.T
+
+
+def _scaled(X: Array, q: Array, t: Array) -> Array:
+    """Return the rows of X with what is along q multiplied by t."""
+    return X + (t - 1) * (X * q).sum(axis=-1, keepdims=True) * q

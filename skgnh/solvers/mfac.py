@@ -1,15 +1,17 @@
 """The inverse of the last gradients, M-FAC, as a preconditioner or by itself."""
 
+from copy import deepcopy
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.linalg import Curvature
 from skgnh.memory import rows_per_chunk
 from skgnh.operators import GradientBuffer
-from skgnh.solvers.base import Factor
-from skgnh.solvers.preconditioned import Preconditioned
+from skgnh.solvers.base import Factor, Price, sizes
+from skgnh.solvers.preconditioned import Preconditioned, is_of
 
 Array = Any
 
@@ -52,7 +54,8 @@ class MFAC(Preconditioned):
     -----
     A draw costs a backward pass, O(n P), and O(P m) in the buffer; a damping O(m^3),
     and a solve, or an iteration's preconditioning, O(P m + m^2). Outside the span of
-    the buffer H is taken to be zero, and the damping is all that holds a step back.
+    the buffer H is taken to be zero, its ridge too, and the damping is all that holds a
+    step back: with ``direct=True`` the answers are those of this matrix.
 
     References
     ----------
@@ -74,8 +77,8 @@ class MFAC(Preconditioned):
     """
 
     requires = ("root",)
-    cost = "2 n P n_new + 6 P m, 4 n P an iteration"
-    memory = "P m"
+    cost = "(2 n P + P m) n_new + m^3 / 6 + (4 n P + 2 P m) max_iter"
+    memory = "P m + n W"
     use = "mini-batches, by direct=True"
 
     def __init__(
@@ -96,13 +99,19 @@ class MFAC(Preconditioned):
         self.n_new = n_new
         self.random_state = random_state
 
-    def _factor(self, H: Any, previous: Factor | None) -> Factor:
+    def _factor(self, H: Curvature, carried: Any) -> Factor:
         if self.direct:
             # The buffer is the state of a training, also without an iteration.
-            return self._approximate(H, previous)
-        return super()._factor(H, previous)
+            return self._approximate(H, carried)
+        return super()._factor(H, carried)
 
-    def _approximate(self, H: Any, previous: Factor | None) -> "BufferFactor":
+    def _parts(self, H: Curvature) -> tuple[Price, float]:
+        n, _, _, P = sizes(H)
+        m = self.n_gradients
+        made = (2 * n * P + P * m) * self.n_new + m**3 / 6
+        return Price(made, P * m), 2 * P * m
+
+    def _approximate(self, H: Curvature, kept: Any) -> "BufferFactor":
         if self.source not in _SOURCES:
             raise ValueError(
                 f"Unknown source {self.source!r}; choose among {_SOURCES}."
@@ -114,17 +123,28 @@ class MFAC(Preconditioned):
             )
         if not (isinstance(self.n_new, Integral) and self.n_new >= 1):
             raise ValueError(f"n_new must be an integer >= 1, got {self.n_new!r}.")
-        goes_on = isinstance(previous, BufferFactor) and previous.fits(H)
-        if goes_on:
-            buffer, rng, n_draws = previous.buffer, previous.rng, self.n_new
+        if isinstance(kept, Window) and kept.fits(H, self.n_gradients):
+            # The record stays as it is for whoever goes on from it once more.
+            (buffer, rng), n_draws = deepcopy(kept), self.n_new
         else:
             buffer = GradientBuffer(self.n_gradients, H.shape[0], H.dtype)
             rng, n_draws = np.random.default_rng(self.random_state), self.n_gradients
         if self.source == "gradient":
-            return BufferFactor(buffer, rng, 0, takes_gradient=True)
+            return BufferFactor(H, Window(buffer, rng), 0, takes_gradient=True)
         for gradient in curvature_draws(H.root, min(n_draws, self.n_gradients), rng):
             buffer.append(gradient)
-        return BufferFactor(buffer, rng, n_draws)
+        return BufferFactor(H, Window(buffer, rng), n_draws)
+
+
+class Window(NamedTuple):
+    """The buffer as it goes from point to point, and what its signs are drawn from."""
+
+    buffer: GradientBuffer
+    rng: Any
+
+    def fits(self, H: Curvature, n_gradients: int) -> bool:
+        """Say whether it holds so many vectors of H."""
+        return self.buffer.capacity == n_gradients and is_of(self.buffer.gradients, H)
 
 
 def curvature_draws(root: Any, n_draws: int, rng: Any) -> Any:
@@ -137,39 +157,66 @@ def curvature_draws(root: Any, n_draws: int, rng: Any) -> Any:
 
 
 class BufferFactor(Factor):
-    """The buffer as it goes from point to point; the latest factor owns it."""
+    """The solves of a window; all that it answers is of the matrix that it makes."""
+
+    name = "MFAC"
 
     def __init__(
         self,
-        buffer: GradientBuffer,
-        rng: Any,
+        H: Curvature,
+        window: Window,
         n_draws: int,
         takes_gradient: bool = False,
     ):
-        self.buffer, self.rng = buffer, rng
+        super().__init__(H)
+        self._window = window
         # A draw is a backward pass, half of a product.
         self._products = (n_draws + 1) // 2
         self._takes_gradient = takes_gradient
+
+    @property
+    def buffer(self) -> GradientBuffer:
+        """The gradients."""
+        return self._window.buffer
 
     @property
     def products(self) -> int:
         """Products with H that the draws are worth."""
         return self._products
 
-    def fits(self, H: Any) -> bool:
-        """Say whether H is of the size and precision of the buffer."""
-        gradients = self.buffer.gradients
-        return gradients.shape[1:] == H.shape[1:] and gradients.dtype == H.dtype
+    def carried(self) -> Window:
+        """Return the window."""
+        return self._window
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped sum; see :meth:`Factor.solve`."""
         if self._takes_gradient and rhs.ndim == 1:
             self.buffer.append(rhs)
             self._takes_gradient = False
-        if not damping > 0:
-            raise LinAlgError("A sum of rank-one matrices needs a positive damping.")
+        _check(damping)
         return self.buffer.solve(rhs, damping)
 
     def logdet(self, damping: float) -> float:
         """Return ``log det`` of the damped sum."""
+        _check(damping)
         return self.buffer.logdet(damping)
+
+    def diagonal_of_inverse(self, damping: float) -> Array:
+        """Return the diagonal of the inverse of the damped sum: O(P m^2)."""
+        _check(damping)
+        return self.buffer.inverse(damping).diagonal()
+
+    def draw(self, rng: Any, n: int, damping: float) -> Array:
+        """Draw with the covariance of the inverse of the damped sum."""
+        _check(damping)
+        G = self.buffer.gradients
+        pushed = (
+            G.T @ self._normal(rng, len(G), n) / G.dtype.type(max(len(G), 1) ** 0.5)
+        )
+        moved = G.dtype.type(damping**0.5) * self._normal(rng, G.shape[1], n)
+        return self.buffer.solve(pushed + moved, damping)
+
+
+def _check(damping: float) -> None:
+    if not damping > 0:
+        raise LinAlgError("A sum of rank-one matrices needs a positive damping.")

@@ -3,13 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.linalg import Curvature, as_curvature
 from skgnh.memory import fits
-from skgnh.solvers.base import Factor, Solver
+from skgnh.solvers.base import Factor, Price, Solver, sizes
 
 Array = Any
 
@@ -24,7 +25,7 @@ class Preconditioned(Solver):
     :math:`q(x) = \frac12 x^T A x - b^T x` that it minimises has fallen by less than
     `tol` per iteration, relative to itself, over the last ``max(10, k/10)`` of k
     iterations: what matters is q, not the residual. It begins at the last solution,
-    times `decay`, when `previous` is given.
+    times `decay`, when it is carried.
 
     Parameters
     ----------
@@ -59,51 +60,96 @@ class Preconditioned(Solver):
         self.direct = direct
 
     @abstractmethod
-    def _approximate(self, H: Any, previous: Factor | None) -> Factor:
-        """Return an approximation of H, solvable with many dampings."""
+    def _approximate(self, H: Curvature, kept: Any) -> Factor:
+        """Return an approximation of H, solvable with many dampings.
 
-    def _factor(self, H: Any, previous: Factor | None) -> Factor:
+        `kept` is what the last point's has carried, or None.
+        """
+
+    @abstractmethod
+    def _parts(self, H: Curvature) -> tuple[Price, float]:
+        """Return what making the approximation costs, and what one solve by it does."""
+
+    def price(self, H: Any) -> Price:
+        """Return what a step of `max_iter` iterations costs and holds."""
+        H = as_curvature(H)
+        n, _, W, P = sizes(H)
+        made, applied = self._parts(H)
+        if self.direct:
+            return Price(made.operations + applied, made.numbers)
+        iterations = self.max_iter * (4 * n * P + applied)
+        return Price(made.operations + iterations, made.numbers + n * W)
+
+    def _factor(self, H: Curvature, carried: Any) -> Factor:
         if self.max_iter < 1:
             raise ValueError(f"max_iter must be at least 1, got {self.max_iter}.")
         if self.direct:
             return self._approximate(H, None)
-        kept = getattr(previous, "inner", None)
-        inner = self._approximate(H, kept)
-        start = getattr(previous, "solution", None)
-        return PreconditionedFactor(self, H, inner, start, inner is kept)
+        solution, kept = carried if isinstance(carried, Iterate) else (None, None)
+        if solution is not None and not is_of(solution, H):
+            solution = None
+        return PreconditionedFactor(self, H, self._approximate(H, kept), solution)
+
+
+def is_of(array: Array, H: Curvature) -> bool:
+    """Say whether the rows of an array are vectors of H, in its precision."""
+    return array.shape[-1] == H.shape[0] and array.dtype == H.dtype
+
+
+class Iterate(NamedTuple):
+    """What an iteration leaves to the next point."""
+
+    solution: Array | None
+    """Where it begins."""
+    inner: Any
+    """What the approximation has carried."""
 
 
 class PreconditionedFactor(Factor):
-    """The approximation of H, and the last solution as the next one's beginning."""
+    """The approximation of H, and the last solution as the next one's beginning.
+
+    What a posterior is asked it answers of H, by solves that end as those of the steps
+    do; only the log-determinant is that of the approximation.
+    """
 
     def __init__(
-        self,
-        solver: Any,
-        H: Any,
-        inner: Factor,
-        solution: Array | None,
-        is_kept: bool = False,
+        self, solver: Any, H: Curvature, inner: Factor, solution: Array | None
     ):
-        self._solver, self._H, self.inner = solver, H, inner
-        self.solution = solution
-        # By an approximation that is kept, at the points before this one.
-        self._spent_before = inner.products if is_kept else 0
+        super().__init__(H)
+        self._solver, self.inner, self.solution = solver, inner, solution
         self._products = 0
+
+    @property
+    def name(self) -> str:
+        """The solver's."""
+        return type(self._solver).__name__
 
     @property
     def products(self) -> int:
         """Products with H spent so far, those of the approximation included."""
-        return self._products + self.inner.products - self._spent_before
+        return self._products + self.inner.products
+
+    def carried(self) -> Iterate:
+        """Return the last solution, and what the approximation carries."""
+        return Iterate(self.solution, self.inner.carried())
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
-            columns = [self._solve(b, damping, None) for b in rhs.T]
+            columns = [self._solve(b, damping, None)[0] for b in rhs.T]
             return np.stack(columns, axis=1)
-        self.solution = self._solve(rhs, damping, self.solution)
+        # Steps alone tell how well the approximation does, not what a posterior asks.
+        self.solution, self.inner.iterations = self._solve(rhs, damping, self.solution)
         return self.solution
 
-    def _solve(self, b: Array, damping: float, start: Array | None) -> Array:
+    def logdet(self, damping: float) -> float:
+        """Return the approximation's ``log det``, an estimate of that of H."""
+        return self.inner.logdet(damping)
+
+    def _solve(
+        self, b: Array, damping: float, start: Array | None
+    ) -> tuple[Array, int]:
+        """Return the solution and the number of iterations."""
         solver = self._solver
         shift = b.dtype.type(damping)
 
@@ -128,8 +174,7 @@ class PreconditionedFactor(Factor):
                 stop = np.linalg.norm(residual) <= target
             if stop:
                 break
-        self.inner.iterations = len(values) - 1
-        return x
+        return x, len(values) - 1
 
 
 def _has_stalled(values: list[float], tol: float) -> bool:

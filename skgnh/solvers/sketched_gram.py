@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve
 
+from skgnh.linalg import Curvature
 from skgnh.operators.random import generator
-from skgnh.operators.sketch import SKETCHES, sketched_grams
-from skgnh.solvers.base import Factor, Solver
-from skgnh.solvers.gram import DualFactor
+from skgnh.operators.sketch import SKETCHES, neuron_costs, sketched_grams
+from skgnh.solvers.base import Price, Solver, sizes
+from skgnh.solvers.gram import DualFactor, Gram
 from skgnh.solvers.preconditioned import conjugate_gradients
 
 Array = Any
+
+# Products of a step, and what a number of the lists costs in each and once, in
+# multiply-adds, both bound by memory (benchmarks/sketched_gram.py).
+_PRODUCTS, _PRODUCT_NUMBER, _SKETCH_NUMBER = 15, 300, 500
 
 
 class SketchedGram(Solver):
@@ -83,8 +88,8 @@ class SketchedGram(Solver):
     True
     """
 
-    requires = ("network", "gram_by_ridge", "root", "ridge")
-    cost = "m (n r)^2 + (n r)^3 / 6 + 4 n P an iteration"
+    requires = ("gram", "layers", "root")
+    cost = "(n r)^2 W - saved + (n r)^3 / 6 + 6 n P + 15 n (4 P + 300 W) + 500 n r W"
     memory = "(3 n r + m) n r"
     use = "few rows, layers many times as wide"
 
@@ -104,7 +109,16 @@ class SketchedGram(Solver):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def _factor(self, H: Any, previous: Factor | None) -> "SketchedGramFactor":
+    def price(self, H: Any) -> Price:
+        """Return what a step costs and holds, sketched along the neurons."""
+        n, r, W, P = sizes(H)
+        shapes = H.linearization.network.shapes
+        kept, saved = neuron_costs(shapes, n, r, self.oversampling)
+        products = _PRODUCTS * n * (4 * P + _PRODUCT_NUMBER * W)
+        sketch = _SKETCH_NUMBER * n * r * W - saved
+        return Price(Gram().price(H).operations + products + sketch, kept)
+
+    def _factor(self, H: Curvature, carried: Any) -> "SketchedGramFactor":
         self._check()
         sketch = partial(
             sketched_grams,
@@ -136,7 +150,7 @@ class SketchedGram(Solver):
 class SketchedGramFactor(DualFactor):
     """Sketched Gram matrices, which precondition iterations with the root."""
 
-    def __init__(self, H: Any, grams: list, rtol: float, max_iter: int):
+    def __init__(self, H: Curvature, grams: list, rtol: float, max_iter: int):
         super().__init__(H, grams)
         self._rtol, self._max_iter = rtol, max_iter
         self.iterations = 0

@@ -5,6 +5,7 @@ import pytest
 from cases import Case, assert_close
 from matrices import deep_hessian
 from scipy.linalg import LinAlgError
+from skgnh.schedule import full_batch
 from sklearn import config_context
 from sklearn.datasets import make_friedman1
 
@@ -13,7 +14,6 @@ from skgnh.network import append_one
 from skgnh.objective import Objective
 from skgnh.operators import DenseMatrix, ExactHessian, GaussNewtonHessian
 from skgnh.optimize import levenberg_marquardt
-from skgnh.schedule import full_batch
 from skgnh.solvers import Dense, ExactHessianSolver, LayerElimination
 from skgnh.solvers.dense import DenseFactor
 from skgnh.solvers.exact_hessian import LayerFactor, SaddleFreeFactor
@@ -100,8 +100,10 @@ def test_saddle_free_solve_takes_the_size_of_the_eigenvalues():
     zero = ExactHessianSolver(saddle_free=True).factor(DenseMatrix(np.zeros((2, 2))))
     with pytest.raises(LinAlgError, match="singular: raise the damping"):
         zero.solve(b, 0.0)
+    H = CASE.exact()
+    H.theta[0] = np.nan
     with pytest.raises(LinAlgError, match="not finite"):
-        SaddleFreeFactor(np.full((2, 2), np.nan))
+        SaddleFreeFactor(H)
 
 
 @pytest.mark.parametrize("solver", [{}, {"saddle_free": True}], ids=str)

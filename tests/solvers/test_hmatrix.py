@@ -181,6 +181,11 @@ def test_factorisation_is_kept_for_the_last_damping(monkeypatch):
     assert made == [1.0, 0.5, 1.0]
 
 
+def matrix_of(factor):
+    """The approximation that preconditions it: the array that a point hands on."""
+    return factor.inner.approximation.matrix
+
+
 def near(H, share):
     """The matrix, and some of another one: a point a little later in a training."""
     other = low_rank(H.shape[0], 3, seed=9)
@@ -197,8 +202,8 @@ def test_approximation_is_kept_while_it_takes_few_iterations():
     first = solver.factor(H)
     first.solve(right_hand_side(H), 1e-2)
     later = Recorded(near(H, 1e-6).array)
-    second = solver.factor(later, previous=first)
-    assert second.inner is first.inner
+    second = solver.factor(later, carried=first.carried())
+    assert matrix_of(second) is matrix_of(first)
     assert later.n_entries == later.n_products == 0
     A = later.array + 1e-2 * np.eye(70)
     rhs = right_hand_side(H)
@@ -212,13 +217,14 @@ def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
     first.solve(rhs, 1e-2)
     when_new = first.inner.iterations
     far = near(H, 30.0)
-    second = solver.factor(far, previous=first)
-    assert second.inner is first.inner  # it only shows when it is used
+    second = solver.factor(far, carried=first.carried())
+    assert matrix_of(second) is matrix_of(first)  # it only shows when it is used
     second.inner.iterations = int(solver.patience * when_new) + 1
-    third = solver.factor(far, previous=second)
-    assert third.inner is not first.inner
+    third = solver.factor(far, carried=second.carried())
+    assert matrix_of(third) is not matrix_of(first)
     third.solve(rhs, 1e-2)
-    assert solver.factor(far, previous=third).inner is third.inner
+    kept = solver.factor(far, carried=third.carried())
+    assert matrix_of(kept) is matrix_of(third)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +245,8 @@ def test_patience_is_a_multiple_of_the_first_count(patience, counts, kept):
     first = solver.factor(base())
     for count in counts:
         first.inner.iterations = count
-    assert (solver.factor(base(), previous=first).inner is first.inner) is kept
+    second = solver.factor(base(), carried=first.carried())
+    assert (matrix_of(second) is matrix_of(first)) is kept
 
 
 def test_iterations_are_counted_of_the_last_solve():
@@ -260,8 +267,8 @@ def test_iteration_begins_at_the_last_solution_of_another_approximation():
     solver = HMatrix(**SMALL, max_iter=1000, rtol=1e-8, decay=1.0, patience=0)
     first = solver.factor(H)
     x = first.solve(rhs, 1e-2)
-    second = solver.factor(H, previous=first)
-    assert second.inner is not first.inner
+    second = solver.factor(H, carried=first.carried())
+    assert matrix_of(second) is not matrix_of(first)
     assert_close(second.solve(rhs, 1e-2), x, rtol=1e-12)
     assert second.products == 1
 
@@ -271,7 +278,7 @@ def test_factor_of_another_solver_is_no_approximation_to_keep(name):
     H = Case("tanh", 1, "softmax", n=20).operator()
     other = all_solvers()[name]().factor(H)
     other.solve(right_hand_side(H), 0.1)
-    factor = HMatrix(**EXACT).factor(H, previous=other)
+    factor = HMatrix(**EXACT).factor(H, carried=other.carried())
     A = H.toarray() + 0.1 * np.eye(31)
     rhs = right_hand_side(H)
     assert_close(factor.solve(rhs, 0.1), np.linalg.solve(A, rhs), rtol=1e-8)
@@ -281,7 +288,7 @@ def test_direct_solver_is_built_at_every_point():
     solver = HMatrix(**SMALL, direct=True)
     first = solver.factor(base())
     far = near(base(), 1.0)
-    second = solver.factor(far, previous=first)
+    second = solver.factor(far, carried=first.carried())
     assert second is not first
     expected = array_of(compressed(far))
     assert_close(array_of(second.approximation.matrix), expected, rtol=1e-14)
@@ -394,8 +401,8 @@ def test_products_of_the_trial_are_not_those_of_a_later_point():
     first = solver.factor(H)
     first.solve(right_hand_side(H), damping_of(H))
     assert first.products > 100
-    second = solver.factor(H, previous=first)
-    assert second.inner is first.inner
+    second = solver.factor(H, carried=first.carried())
+    assert matrix_of(second) is matrix_of(first)
     assert second.products == 0
     second.solve(right_hand_side(H), damping_of(H))
     assert second.products == second.inner.iterations + 1
@@ -411,8 +418,8 @@ def test_choice_is_carried_to_the_next_point(shift):
     assert first.inner.choice == Choice(0.05, 1.0, shift=shift)
     assert (first.inner.approximation.shift > 0) == (shift > 0)
     first.solve(right_hand_side(H), damping_of(H))
-    second = solver.factor(H, previous=first)
-    assert second.inner is not first.inner
+    second = solver.factor(H, carried=first.carried())
+    assert matrix_of(second) is not matrix_of(first)
     assert second.inner.choice == first.inner.choice
     # The error's norm is that of the new approximation.
     assert second.inner.products == second.products == (8 if shift else 0)
@@ -426,9 +433,9 @@ def test_chosen_is_carried_to_the_next_point():
     first = solver.factor(H)
     assert first.inner.choice is None
     # At a point where nothing was solved nothing is known.
-    assert solver.factor(H, previous=first).inner.choice is None
+    assert solver.factor(H, carried=first.carried()).inner.choice is None
     first.solve(right_hand_side(H), damping_of(H))
-    second = solver.factor(H, previous=first)
+    second = solver.factor(H, carried=first.carried())
     assert second.inner.choice == first.inner.choice is not None
 
 
@@ -550,8 +557,8 @@ def test_basis_that_outgrows_the_storage_is_left():
     first = solver.factor(H)
     made = HMatrix(140).approximation(H, Choice(0.05, 0.25))
     first.inner = HMatrixFactor(H, [made], 0)
-    assert solver.factor(H, previous=first).inner.choice is None
-    second = solver.factor(H, previous=first)
+    assert solver.factor(H, carried=first.carried()).inner.choice is None
+    second = solver.factor(H, carried=first.carried())
     second.solve(right_hand_side(H), 1e-2)
     assert second.inner.choice.tail is None
 

@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 from cases import LOSS_KINDS, Case, assert_close
-from matrices import correlated_hessian, digits_hessian
+from matrices import digits_hessian
 from scipy import sparse
 from scipy.linalg import LinAlgError, block_diag
 
@@ -66,13 +66,9 @@ def kronecker_layers(case, weights=None, mixtures=None):
 
 
 def kronecker(case, damping, ridge=True, **settings):
-    """The whole damped approximation; the ridge is the mean of the layer's."""
-    blocks, start = kronecker_layers(case, **settings), 0
-    for block in blocks:
-        penalty = case.data()[4][start : start + len(block)].mean() if ridge else 0
-        block += (penalty + damping) * np.eye(len(block))
-        start += len(block)
-    return block_diag(*blocks)
+    """The whole damped approximation, with the ridge as it is."""
+    M = block_diag(*kronecker_layers(case, **settings))
+    return M + np.diag((case.data()[4] if ridge else 0) + np.full(len(M), damping))
 
 
 def columns(P, k=3, seed=0):
@@ -101,26 +97,30 @@ def test_one_factor_serves_every_damping(case):
         assert_close(factor.solve(rhs, damping), np.linalg.solve(M, rhs), rtol=1e-9)
 
 
-def test_values_are_the_eigenvalues_of_the_layers(case):
-    factor = KroneckerFactor(case.operator())
-    found = np.concatenate([part.ravel() for part in factor.values(0.1)])
-    expected = np.linalg.eigvalsh(kronecker(case, 0.1))
-    assert_close(np.sort(found), expected, rtol=1e-12)
-
-
-def test_powers_are_those_of_one_matrix(case):
-    factor, damping = KroneckerFactor(case.operator()), 1e-2
-    M = kronecker(case, damping)
-    rhs = columns(len(M))
-    half = factor.power(rhs, damping, -0.5)
-    assert_close(
-        factor.power(half, damping, -0.5), factor.solve(rhs, damping), rtol=1e-12
+@pytest.mark.parametrize("weights", [0.0, 0.3, 1e4])
+@pytest.mark.parametrize("biases", [0.0, 0.05, 1e4])
+def test_weights_and_biases_of_each_layer_have_their_own_ridge(weights, biases):
+    # Both far from each other too, where the rank-one update of a bias cancels.
+    H = DEEP.operator()
+    H.ridge = np.concatenate(
+        [
+            np.where(np.arange(fan) < fan - 1, weights, biases)
+            for fan in np.repeat(*np.array(H.network.shapes).T[::-1])
+        ]
     )
-    assert_close(factor.power(rhs, damping, 1.0), M @ rhs, rtol=1e-12)
-    assert_close(factor.power(rhs, damping, 0.0), rhs, rtol=1e-12)
-    back = factor.power(half, damping, 0.5)
-    assert_close(back, rhs, rtol=1e-10)
-    assert_close(factor.power(rhs[:, 0], damping, -0.5), half[:, 0], rtol=1e-12)
+    factor, rhs = KroneckerFactor(H), columns(len(H.ridge))
+    for damping in (1e-3, 1.0):
+        M = block_diag(*kronecker_layers(DEEP)) + np.diag(H.ridge + damping)
+        assert_close(factor.solve(rhs, damping), np.linalg.solve(M, rhs), rtol=1e-8)
+        diagonal = factor.diagonal_of_inverse(damping)
+        assert_close(diagonal, np.linalg.inv(M).diagonal(), rtol=1e-8)
+        assert factor.logdet(damping) == pytest.approx(np.linalg.slogdet(M)[1])
+
+
+def test_matrix_that_is_singular_is_refused():
+    factor = KroneckerFactor(DEEP.operator(ridge=False))
+    with pytest.raises(LinAlgError, match="singular: raise the damping"):
+        factor.solve(columns(DEEP.operator().shape[0]), 0.0)
 
 
 @pytest.mark.parametrize("convert", [sparse.csr_array, sparse.csr_matrix])
@@ -205,123 +205,26 @@ def test_dead_units_are_only_damped():
     assert_close(x[4:8], np.full(4, 2.0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("deflate", [0, 3])
-def test_float32_stays_float32(deflate):
-    factor = KFAC(deflate=deflate, direct=True).factor(DEEP.operator(np.float32))
-    double = KFAC(deflate=deflate, direct=True).factor(DEEP.operator())
+def test_float32_stays_float32():
+    factor = KFAC(direct=True).factor(DEEP.operator(np.float32))
+    double = KFAC(direct=True).factor(DEEP.operator())
     rhs = columns(DEEP.operator().shape[0], 1)[:, 0]
     x = factor.solve(rhs.astype(np.float32), np.float64(0.1))
     assert x.dtype == np.float32
     assert_close(x, double.solve(rhs, 0.1), rtol=1e-2)
 
 
-# ---- deflation -----------------------------------------------------------------------
-
-
-def scaled_matrix(H, factor, damping):
-    """``K^-1/2 (H + damping I) K^-1/2`` for the Kronecker approximation K."""
-    half = factor.power(np.eye(H.shape[0]), damping, -0.5)
-    A = half @ (H.toarray() + damping * np.eye(H.shape[0])) @ half
-    return (A + A.T) / 2
-
-
-def preconditioned_spectrum(H, factor, damping):
-    """Eigenvalues of ``M^-1 (H + damping I)``."""
-    A = H.toarray() + damping * np.eye(H.shape[0])
-    inverse = np.stack([factor.solve(e, damping) for e in np.eye(len(A))], axis=1)
-    assert_close(inverse, inverse.T, rtol=1e-8)
-    L = np.linalg.cholesky(A)
-    return np.linalg.eigvalsh(L.T @ (inverse + inverse.T) @ L / 2)
-
-
-@pytest.mark.parametrize("k", [1, 2, 4, 8])
-def test_deflation_moves_the_farthest_eigenvalues_to_one(k):
-    H, damping = DEEP.operator(), 1e-3
-    spectrum = np.linalg.eigvalsh(scaled_matrix(H, KroneckerFactor(H), damping))
-    factor = KFAC(deflate=k, direct=True).factor(H)
-    found = preconditioned_spectrum(H, factor, damping)
-    # SciPy takes k // 2 from one end and the rest from the other.
-    low, high = k // 2, (k + 1) // 2
-    left = spectrum[low : len(spectrum) - high]
-    expected = np.sort(np.concatenate([left, np.ones(k)]))
-    if k > 1:
-        np.testing.assert_allclose(found, expected, rtol=0.1)
-    assert found[-1] / found[0] <= 1.001 * spectrum[-1] / spectrum[0]
-
-
-def test_deflation_shrinks_the_condition_number_step_by_step():
-    H, damping = DEEP.operator(), 1e-3
-    conditions = []
-    for k in (0, 2, 6, 12):
-        found = preconditioned_spectrum(
-            H, KFAC(deflate=k, direct=True).factor(H), damping
-        )
-        conditions.append(found[-1] / found[0])
-    assert conditions == sorted(conditions, reverse=True)
-    assert conditions[-1] < 0.2 * conditions[0]
-
-
-def test_deflation_stays_positive_definite_for_other_dampings():
-    # The eigenvectors are those of the first damping; the values are anew.
-    H = DEEP.operator()
-    factor = KFAC(deflate=5, direct=True).factor(H)
-    for damping in (1e-2, 1.0, 1e-5, 1e-2):
-        assert preconditioned_spectrum(H, factor, damping)[0] > 0
-    V = factor._vectors
-    assert_close(V.T @ V, np.eye(5), rtol=1e-8)
-    scaled = scaled_matrix(H, KroneckerFactor(H), 1e-5)
-    half = KroneckerFactor(H).power(np.eye(H.shape[0]), 1e-5, -0.5)
-    middle = np.eye(len(V)) + V @ (np.linalg.inv(V.T @ scaled @ V) - np.eye(5)) @ V.T
-    assert_close(factor.solve(np.eye(len(V)), 1e-5), half @ middle @ half, rtol=1e-8)
-
-
-@pytest.mark.parametrize("deflate", [0, 1, 2, 10, 30])
-def test_iteration_solves_whatever_is_deflated(deflate):
-    case = Case("tanh", 1, "softmax", weighted=True, n=40)
-    H = case.operator()
-    rhs = columns(H.shape[0])
-    factor = KFAC(deflate=deflate, **EXACT).factor(H)
-    for damping in (1e-2, 1.0, 1e-3):
-        A = case.array() + damping * np.eye(H.shape[0])
-        assert_close(factor.solve(rhs, damping), np.linalg.solve(A, rhs), rtol=1e-8)
-
-
-@pytest.mark.parametrize("deflate", [-1, 31, 10**4])
-def test_deflation_out_of_range_is_refused(deflate):
-    H = Case("tanh", 1, "squared", n=9).operator()
-    assert H.shape[0] == 31
-    with pytest.raises(ValueError, match=r"deflate must lie in \[0, P\), got"):
-        KFAC(deflate=deflate).factor(H)
-
-
-def test_seed_decides_the_eigenvectors_start():
-    H, rhs = DEEP.operator(), columns(DEEP.operator().shape[0], 1)[:, 0]
-
-    def solve(seed):
-        return KFAC(deflate=4, direct=True, random_state=seed).factor(H).solve(rhs, 0.1)
-
-    np.testing.assert_array_equal(solve(0), solve(0))
-
-
 # ---- as a solver ---------------------------------------------------------------------
 
 
-def wide_hessian():
-    return digits_hessian(400, (20, 20))
-
-
-@pytest.mark.parametrize(
-    ("make", "deflate"),
-    [(wide_hessian, 0), (correlated_hessian, 10), (digits_hessian, 20)],
-)
-def test_preconditioner_takes_fewer_iterations_than_the_diagonal(make, deflate):
-    H = make()
+def test_preconditioner_takes_fewer_iterations_than_the_diagonal():
+    H = digits_hessian(400, (20, 20))
     rhs = H @ columns(H.shape[0], 1)[:, 0]
     damping = 1e-2 * H.diagonal().mean()
     products = {}
     for name, solver in {
         "diagonal": CG(max_iter=5000, rtol=1e-3),
-        "kfac": KFAC(deflate, max_iter=5000, rtol=1e-3),
+        "kfac": KFAC(max_iter=5000, rtol=1e-3),
     }.items():
         factor = solver.factor(H)
         x = factor.solve(rhs, damping)

@@ -8,7 +8,7 @@ from sklearn import config_context
 from tasks import assert_same_model, fitted
 
 from skgnh.operators import DenseMatrix
-from skgnh.solvers import MFAC, Dense
+from skgnh.solvers import CG, MFAC, Dense
 from skgnh.solvers.mfac import curvature_draws
 
 CASE = Case("tanh", 1, "softmax", weighted=True, n=40)
@@ -59,20 +59,31 @@ def test_direct_solve_is_that_of_the_draws():
 @pytest.mark.parametrize("direct", [False, True])
 def test_buffer_goes_from_point_to_point(direct):
     H, solver = CASE.operator(), MFAC(5, n_new=2, direct=direct)
+
+    def gradients(factor):
+        return getattr(factor, "inner", factor).buffer.gradients
+
     first = solver.factor(H)
-    buffer = getattr(first, "inner", first).buffer
-    before = buffer.gradients.copy()
-    second = solver.factor(H, first)
-    assert getattr(second, "inner", second).buffer is buffer
-    changed = (buffer.gradients != before).any(axis=1)
+    before = gradients(first).copy()
+    second = solver.factor(H, first.carried())
+    changed = (gradients(second) != before).any(axis=1)
     np.testing.assert_array_equal(changed, [True, True, False, False, False])
     assert second.products == 1
+    # What was carried is as it was: a point that failed begins at it once more.
+    np.testing.assert_array_equal(gradients(first), before)
+    again = solver.factor(H, first.carried())
+    np.testing.assert_array_equal(gradients(again), gradients(second))
     # What was made for another size, or by another solver, begins anew.
-    for previous in (solver.factor(OTHER.operator()), Dense().factor(H)):
-        again = solver.factor(H, previous)
-        np.testing.assert_array_equal(
-            getattr(again, "inner", again).buffer.gradients, before
-        )
+    single = CASE.operator(np.float32)
+    for other in (
+        solver.factor(OTHER.operator()),
+        solver.factor(single),
+        MFAC(4, direct=direct).factor(H),
+        CG().factor(H),
+        Dense().factor(H),
+    ):
+        again = solver.factor(H, other.carried())
+        np.testing.assert_array_equal(gradients(again), before)
 
 
 def test_gradients_enter_once_a_point():
@@ -80,7 +91,7 @@ def test_gradients_enter_once_a_point():
     solver, factor = MFAC(3, source="gradient", direct=True), None
     gradients = vectors(5, H.shape[0])
     for k, g in enumerate(gradients):
-        factor = solver.factor(H, factor)
+        factor = solver.factor(H, factor and factor.carried())
         for damping in (0.1, 0.2):
             F = dense(gradients[max(0, k - 2) : k + 1], damping)
             assert_close(factor.solve(-g, damping), np.linalg.solve(F, -g))

@@ -1,0 +1,51 @@
+"""Gram matrices of Jacobians, layer by layer as products of entries."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from skgnh.network import densified
+
+Array = Any
+
+
+def values_of(ridges: list[Array]) -> Array:
+    """Return the different values of the ridge, falling."""
+    return np.unique(np.concatenate(ridges))[::-1]
+
+
+def n_held(ridges: list[Array]) -> int:
+    """Return how many Gram matrices are held while they are made, and factorised."""
+    n_values = len(values_of(ridges))
+    return 3 if n_values <= 2 else n_values + 2
+
+
+def hadamard_grams(
+    left: Iterable[Array], right: Iterable[Array], n: int, ridges: list[Array]
+) -> list[Array]:
+    """Return ``sum_l (A_lv A_lv^T) * (B_l B_l^T)`` for the values v of the ridge.
+
+    A_l has n rows, the ones last, B_l has n r of them; A_lv are the columns of A_l
+    whose ridge, given for each layer, is v. In the order of :func:`values_of`.
+    """
+    found = {}
+    for a, B, ridge in zip(left, right, ridges, strict=True):
+        outer = B @ B.T
+        rows, last = len(outer), a.shape[1] - 1
+        groups = [(v, np.flatnonzero(ridge == v)) for v in np.unique(ridge)]
+        # The last of a layer overwrites what they have in common; a bias alone, which
+        # leaves it as it is, comes first.
+        groups.sort(key=lambda group: -group[1][0])
+        for k, (value, columns) in enumerate(groups):
+            part = outer
+            if columns[0] < last:
+                part = outer if k == len(groups) - 1 else outer.copy()
+                some = a if len(columns) > last else a[:, columns]
+                by_sample = part.reshape(n, rows // n, n, rows // n)
+                by_sample *= densified(some @ some.T)[:, None, :, None]
+            if value in found:
+                found[value] += part
+            else:
+                found[value] = part.copy() if columns[0] == last else part
+    return [found[value] for value in sorted(found, reverse=True)]
