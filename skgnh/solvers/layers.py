@@ -9,7 +9,7 @@ from scipy.linalg import LinAlgError
 from skgnh.memory import fits, require
 from skgnh.network import densified
 from skgnh.operators import ExactHessian
-from skgnh.solvers.layer_block import LayerBlock
+from skgnh.solvers.layer_block import LayerBlock, LayerCoordinates
 
 Array = Any
 
@@ -136,12 +136,16 @@ class LayerElimination:
         self._trace = H.linearization.kept or H.network.trace(
             H.theta, H.linearization.inputs
         )
-        self._inputs = [densified(a) for a in self._trace.inputs]
         self._adjoint = H.adjoint_pass(slice(None), self._trace)
         # A state is held by unit, then row.
         self._slopes = [s.T for s in self._trace.slopes]
+        deltas = [None, *self._adjoint.deltas[1:]]
+        self._coordinates = [
+            LayerCoordinates(densified(a), D, delta)
+            for a, D, delta in zip(self._trace.inputs, self._D, deltas, strict=True)
+        ]
         self._blocks = self._eliminate()
-        negative = sum(block.n_negative for block in self._blocks)
+        negative = sum(int((block.pivots < 0).sum()) for block in self._blocks)
         self.inertia = (negative, 0, H.shape[0] - negative)
 
     @staticmethod
@@ -180,44 +184,50 @@ class LayerElimination:
         Q = self._H.output_hessian(slice(None), self._trace)
         n, d = Q.shape[:2]
         M = np.zeros((d, n, d, n), Q.dtype)
-        _view_of_rows(M)[...] = Q.transpose(1, 2, 0)
-        blocks = []
-        for depth in reversed(range(len(self._D))):
-            block = LayerBlock(self._root(depth), M.reshape(M.shape[0] * n, -1))
-            blocks.append(block)
+        np.einsum("jnin->jin", M)[...] = Q.transpose(1, 2, 0)
+        M, blocks = M.reshape(d * n, -1), []
+        kept, c = np.zeros((0, 0), Q.dtype), np.zeros((0, d * n), Q.dtype)
+        for depth in reversed(range(len(self._weights))):
+            F, rows = self._front(depth, kept, c, M)
+            loose = self._coordinates[depth].loose
+            K, scale = np.zeros((len(F) + len(loose), 0), Q.dtype), 0.0
             if depth:
-                M = self._carry(depth, block.remaining())
+                K, M = self._border(depth, rows, M, len(kept))
+                scale = np.linalg.norm(M)
+            block = LayerBlock(F, loose, K, scale)
+            if depth:
+                M = M - block.update()
+                M = (M + M.T) / 2
+            kept, c = block.kept, block.coupling
+            blocks.append(block)
         return blocks[::-1]
 
-    def _root(self, depth: int) -> Array:
-        """Return R with ``R R^T = a D^-1 a^T`` of each unit, (width, n, min(n, f))."""
-        a, D = self._inputs[depth], self._D[depth]
-        n, fan = a.shape
-        rows = D[:1] if (D[0] == D).all() else D
-        R = a / np.sqrt(rows)[:, None, :]
-        if fan > n:
-            R = np.swapaxes(np.linalg.qr(np.swapaxes(R, 1, 2), mode="r"), 1, 2)
-        return np.broadcast_to(R, (len(D), *R.shape[1:]))
+    def _front(self, depth: int, kept: Array, c: Array, M: Array) -> tuple:
+        """Return the block of the unknowns kept back and V_l, and how they move z_l."""
+        a, D = self._coordinates[depth].inputs, self._coordinates[depth].diagonal
+        n, k, (w, q) = len(a), len(kept), D.shape
+        rows = np.concatenate([c, (M.reshape(-1, w, n) @ a).reshape(-1, w * q).T])
+        F = np.zeros((k + w * q, k + w * q), M.dtype)
+        F[:, k:] = (rows.reshape(-1, w, n) @ a).reshape(-1, w * q)
+        F[k:, :k], F[:k, :k] = F[:k, k:].T, kept
+        F[k:, k:].flat[:: w * q + 1] += D.ravel()
+        return (F + F.T) / 2, rows
 
-    def _carry(self, depth: int, N: Array) -> Array:
-        """Return the curvature in the state before, of shape (v, n, v, n)."""
-        D, delta = self._D[depth][:, :-1], self._adjoint.deltas[depth]
-        a, slope = self._inputs[depth][:, :-1], self._slopes[depth - 1]
-        n, w, v = len(a), *D.shape
-        # What moves z_l: the step that the moved input calls for, and the input.
-        B = (a / -D[:, None]).reshape(w, n, v, 1)
-        B = B * (delta.T[:, None, None, :] * slope)
-        _view_of_rows(B)[...] += self._weights[depth][:, :, None] * slope
-        B = B.reshape(w * n, v * n)
-        M = (B.T @ (N @ B)).reshape(v, n, v, n)
-        own = (delta / D.T[:, None, :]) @ delta.T
-        own *= slope[:, :, None] * slope[:, None, :]
-        unit = np.arange(v)
-        M[unit, :, unit, :] -= own
-        M.reshape(v * n, -1).flat[:: v * n + 1] += self._adjoint.bends[
-            depth - 1
-        ].T.ravel()
-        return M
+    def _border(self, depth: int, rows: Array, M: Array, k: int) -> tuple:
+        """Return the coupling to the state before, and the curvature in it."""
+        own = self._coordinates[depth].coupling(self._slopes[depth - 1])
+        K = np.zeros((k + len(own), own.shape[1]), M.dtype)
+        K[k:] = own
+        K[: len(rows)] += self._carry(depth, rows)
+        E = self._carry(depth, np.ascontiguousarray(self._carry(depth, M).T))
+        E.flat[:: len(E) + 1] += self._adjoint.bends[depth - 1].T.ravel()
+        return K, E
+
+    def _carry(self, depth: int, rows: Array) -> Array:
+        """Carry rows over the state z_l to the state before."""
+        W, slope = self._weights[depth], self._slopes[depth - 1]
+        states = rows.reshape(len(rows), len(W), slope.shape[1])
+        return (slope * (W.T @ states)).reshape(len(rows), slope.size)
 
     # ---- solves ---------------------------------------------------------------------
 
@@ -262,36 +272,37 @@ class LayerElimination:
 
     def _solve(self, rhs: Array) -> Array:
         g = self._H.network.unpack(np.ascontiguousarray(rhs.T))
-        offsets = self._backward(g)
-        out = np.empty((rhs.shape[1], len(rhs)), self._H.dtype)
-        moved = None
+        parts, k = self._forward(g), len(g[0])
+        out = np.empty((k, len(rhs)), self._H.dtype)
+        kept = moved = np.zeros((0, k), self._H.dtype)
         for depth, V in enumerate(self._H.network.unpack(out)):
-            a, D = self._inputs[depth], self._D[depth]
-            target = g[depth].copy()
+            at, mine = self._coordinates[depth], parts[depth]
+            (w, q), p = at.diagonal.shape, len(at.loose)
+            u = self._blocks[depth].backward(mine, kept, moved)
+            kept, core, loose = np.split(u, [len(u) - w * q - p, len(u) - p])
+            core = np.ascontiguousarray(core.T).reshape(k, w, q)
+            V[...] = at.join(core, loose.T) + at.free(g[depth])
+            state = core @ at.inputs.T
             if depth:
-                moved *= self._slopes[depth - 1]
-                target[..., :-1] -= _times(self._adjoint.deltas[depth].T, moved)
-            state = (target / D) @ a.T
-            if depth:
-                state += self._weights[depth] @ moved
-            r = self._blocks[depth].multiplier(state, offsets[depth])
-            V[...] = (target - r @ a) / D
-            moved = V @ a.T + (self._weights[depth] @ moved if depth else 0)
+                before = moved.T.reshape(k, *self._slopes[depth - 1].shape)
+                state += self._weights[depth] @ (self._slopes[depth - 1] * before)
+            moved = state.reshape(k, -1).T
         return out.T
 
-    def _backward(self, g: list) -> list:
-        """Return what is left for each r_l to answer where no input moves."""
-        last = self._D[-1].shape[0]
-        n = len(self._inputs[0])
-        offsets = [np.zeros((g[0].shape[0], last, n), self._H.dtype)]
-        for depth in reversed(range(1, len(g))):
-            a, D = self._inputs[depth], self._D[depth]
-            r = self._blocks[depth].multiplier((g[depth] / D) @ a.T, offsets[-1])
-            V = (g[depth] - r @ a) / D
-            carried = self._weights[depth].T @ r
-            carried += np.swapaxes(self._adjoint.deltas[depth] @ V[..., :-1], 1, 2)
-            offsets.append(self._slopes[depth - 1] * carried)
-        return offsets[::-1]
+    def _forward(self, g: list) -> list:
+        """Return what the pivots of each layer are to answer."""
+        k, n = len(g[0]), len(self._trace.outputs)
+        h = np.zeros((k, self._trace.outputs.size), self._H.dtype)
+        kept, parts = np.zeros((0, k), self._H.dtype), []
+        for depth in reversed(range(len(g))):
+            core, loose = self._coordinates[depth].split(g[depth])
+            core += h.reshape(k, -1, n) @ self._coordinates[depth].inputs
+            rows = [kept, core.reshape(k, -1).T, loose.reshape(k, loose[0].size).T]
+            mine, kept, met = self._blocks[depth].forward(np.concatenate(rows))
+            if depth:
+                h = self._carry(depth, h) - met.T
+            parts.append(mine)
+        return parts[::-1]
 
     def logdet(self) -> float:
         """Return ``log det (H + shift I)``.
@@ -303,15 +314,8 @@ class LayerElimination:
         """
         if self.inertia[0]:
             raise LinAlgError(f"There are {self.inertia[0]} negative eigenvalues.")
-        logs = sum(np.log(D.astype(np.float64)).sum() for D in self._D)
-        return float(logs + sum(block.logdet() for block in self._blocks))
-
-
-def _view_of_rows(blocks: Array) -> Array:
-    """View the entries of equal rows of (w, n, v, n) as (w, v, n)."""
-    return np.einsum("jnin->jin", blocks)
-
-
-def _times(delta: Array, moved: Array) -> Array:
-    """Return ``delta^T moved`` over the rows: (w, n) by (k, v, n) to (k, w, v)."""
-    return delta @ np.swapaxes(moved, 1, 2)
+        pivots = [block.pivots for block in self._blocks]
+        total = np.log(np.concatenate(pivots), dtype=np.float64).sum()
+        for at, layer in zip(self._coordinates, self._D, strict=True):
+            total += at.n_free * np.log(float(layer[0, 0]))
+        return float(total)

@@ -11,7 +11,6 @@ from scipy.linalg import LinAlgError
 from sklearn import config_context
 
 from skgnh.solvers import LayerElimination
-from skgnh.solvers.layer_block import n_negative
 
 # Shifts in units of the norm of H: indefinite for the first, definite for the last.
 SHIFTS = (1e-5, 1e-2, 0.3, 3.0)
@@ -137,8 +136,3 @@ def test_numbers_bound_what_is_allocated():
         assert 0.2 * 8 * numbers < peak < 1.1 * 8 * numbers + 2**17
 
 
-def test_blocks_are_counted_and_singular_ones_refused():
-    assert n_negative(np.diag([2.0, -1.0, -3.0])) == 2
-    assert n_negative(np.eye(3)) == 0
-    with pytest.raises(LinAlgError, match="singular"):
-        n_negative(np.diag([1.0, -1.0, 0.0]))
