@@ -26,7 +26,7 @@ class LayerCoordinates:
     def __init__(self, a: Array, D: Array, delta: Array | None):
         fan, n = D.shape[1] - 1, len(a)
         basis, rank = np.eye(fan, dtype=a.dtype), fan
-        if (D[:, :-1] == D[0, 0]).all():
+        if equal_weights(D):
             mode = "reduced" if delta is None else "complete"
             basis, rank = np.linalg.qr(a[:, :-1].T, mode=mode)[0], min(n, fan)
         self._Q = np.zeros((fan + 1, rank + 1), a.dtype)
@@ -49,7 +49,9 @@ class LayerCoordinates:
     def join(self, core: Array, loose: Array) -> Array:
         """Return the steps of these coordinates."""
         V = core @ self._Q.T
-        V[..., :-1] += self._P @ (loose.reshape(self._loose_shape(core)) @ self._others.T)
+        V[..., :-1] += self._P @ (
+            loose.reshape(self._loose_shape(core)) @ self._others.T
+        )
         return V
 
     def free(self, g: Array) -> Array:
@@ -155,6 +157,11 @@ class LayerBlock:
         """Return the unknowns, given those kept back and the border's."""
         mine = mine - self._inner @ kept - self._K @ border
         return self._basis @ np.concatenate([mine / self.pivots[:, None], kept])
+
+
+def equal_weights(D: Array) -> bool:
+    """Say whether all weights of a layer have the same entry; biases may differ."""
+    return bool((D[:, :-1] == D[0, 0]).all())
 
 
 def _stable(pivots: Array, K: Array, scale: float) -> Array:

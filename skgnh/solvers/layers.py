@@ -1,6 +1,5 @@
 """Solves with a network's exact Hessian by elimination of its layers."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,15 +8,15 @@ from scipy.linalg import LinAlgError
 from skgnh.memory import fits, require
 from skgnh.network import densified
 from skgnh.operators import ExactHessian
-from skgnh.solvers.layer_block import LayerBlock, LayerCoordinates
+from skgnh.solvers.layer_block import LayerBlock, LayerCoordinates, equal_weights
 
 Array = Any
 
-# Most steps of refinement: one or two are enough unless H is indefinite and the shift
-# far below its norm.
-_REFINEMENTS = 6
-# Calls of small routines cost as much as this many multiply-adds a layer.
-_CALLS = 1e6
+# Most steps of refinement: one or two are enough unless H is close to singular.
+_REFINEMENTS = 4
+# An eigendecomposition costs this much more than m^3 multiply-adds, and the calls of
+# small routines as much as this many of them a layer.
+_EIGEN, _CALLS = 5, 2e6
 
 
 class LayerElimination:
@@ -35,24 +34,30 @@ class LayerElimination:
        \sigma_{l-1} (r_l W_l + \delta_l V_l) + \mathrm{bends}_{l-1} \dot z_{l-1}
        &= r_{l-1}, \qquad r_L = w Q \dot z_L ,
 
-    a symmetric system that is block tridiagonal over the layers (Rahimi, 2026). States
-    *before* the activation make the block of V_l diagonal. It goes first, and leaves
-    for each pair of states a block in the n rows times the width; eliminated from the
-    last layer to the first, the curvature :math:`M_l` of what comes after
-    :math:`\dot z_l` is the only thing carried on, :math:`M_L = w Q` and
+    a symmetric system that is block tridiagonal over the layers (Rahimi, 2026). The
+    layers are eliminated from the last to the first. What comes after
+    :math:`\dot z_l` leaves a curvature :math:`M_l` in it, :math:`M_L = w Q`. Once
+    :math:`\dot z_l = A_l V_l + B_l \dot z_{l-1}` is inserted, which needs no pivot,
 
     .. math::
 
-       M_{l-1} = E_{l-1} + B_l^T (M_l - M_l R_l C_l^{-1} R_l^T M_l) B_l, \qquad
-       C_l = I + R_l^T M_l R_l,
+       F_l = D_l + A_l^T M_l A_l, \quad K_l = \Delta_l + A_l^T M_l B_l, \quad
+       M_{l-1} = E_{l-1} + B_l^T M_l B_l - K_l^T F_l^{-1} K_l .
 
-    with the blocks B, E of the system above and :math:`R_l R_l^T = a_l D^{-1} a_l^T`
-    unit by unit. By Haynsworth's additivity the inertia of ``H + shift I`` is the sum
-    of that of all :math:`C_l` (and ones): if it is positive definite, so is every block
-    that is inverted, and no pivoting is needed.
+    In an indefinite system :math:`F_l` may be nearly singular though the whole is not.
+    So pivots are its eigenvalues, and one that is tiny beside its row of
+    :math:`K_l` is kept back: its unknown goes on to the next layer, coupled to
+    :math:`\dot z_{l-1}`, and is eliminated there with :math:`V_{l-1}`. No more are kept
+    than the states before number (up to a few), and a shift may be as small as a dense
+    solve stands. The inertia of ``H + shift I`` is that of its pivots.
 
-    Cost O(L (n w)^3) for a shift and O(L (n w)^2) a right-hand side, memory
-    O(L (n w)^2), for L layers of width w: for few rows and deep, narrow networks.
+    For fewer rows than a layer's width, all but :math:`n (w + f - n)` of its w times f
+    parameters meet no row after a rotation, and leave first.
+
+    Cost at most O(L (n w)^3) for a shift and O(L (n w)^2) a right-hand side, memory
+    O(L (n w)^2), for L layers of width w: for few rows and deep, narrow networks. With
+    more rows than the width, and unless pivots are kept back, n w is w^2 in F, and only
+    the curvature in the states stays quadratic in n.
     A solution is refined by a product with H.
 
     Parameters
@@ -78,9 +83,8 @@ class LayerElimination:
 
     Notes
     -----
-    In an indefinite system a block may happen to be nearly singular though the whole is
-    not. Refinement makes good what this costs unless the shift is tiny: below about
-    1e-7 of the norm of H digits are lost, and what is no solution raises an error.
+    A ridge that differs among a layer's weights (not only between weights and biases)
+    rules the rotation out: with few rows, blocks of all parameters of a layer remain.
 
     References
     ----------
@@ -119,7 +123,7 @@ class LayerElimination:
             )
         n = H.linearization.n_rows
         require(
-            self.numbers(H.network, n) * H.dtype.itemsize,
+            self.numbers(H.network, n, _alike(H)) * H.dtype.itemsize,
             f"Elimination of the layers over {n} rows",
             "Take fewer rows or a solver of products such as 'cg'",
         )
@@ -149,31 +153,46 @@ class LayerElimination:
         self.inertia = (negative, 0, H.shape[0] - negative)
 
     @staticmethod
-    def numbers(network: Any, n_rows: int) -> int:
-        """Return how many numbers are held at a time."""
-        states = [n_rows * width for width, _ in network.shapes]
-        roots = [w * n_rows * min(n_rows, fan) for w, fan in network.shapes]
-        inputs = n_rows * max(width * fan for width, fan in network.shapes)
-        return (
-            sum(2 * s**2 for s in states) + 5 * max(states) ** 2 + max(roots) + inputs
-        )
+    def numbers(network: Any, n_rows: int, alike: bool = True) -> int:
+        """Return how many numbers are held at a time, if most pivots are kept back.
+
+        Parameters
+        ----------
+        network : MLP
+            The network.
+        n_rows : int
+            Number of rows n.
+        alike : bool, default=True
+            Whether each layer's weights have one ridge.
+        """
+        held = sum(fan * (n_rows + width) for width, fan in network.shapes)
+        most = kept = 0
+        for core, loose, after, before in _orders(network, n_rows, alike)[::-1]:
+            m = min(kept, after) + core + loose
+            held += m * (m + before + min(m, before))
+            most = max(most, 3 * (m + before) ** 2 + 2 * after * (after + m))
+            kept = m
+        return held + most
 
     @staticmethod
-    def operations(network: Any, n_rows: int) -> float:
+    def operations(network: Any, n_rows: int, alike: bool = True) -> float:
         """Return about how many multiply-adds a factorisation takes."""
-        states = [n_rows * width for width, _ in network.shapes]
-        inner = sum((2 * n_rows + 1.5 * s) * s**2 for s in states)
-        return float(inner + sum(b * s * (b + s) for b, s in pairwise(states)))
+        total = _CALLS * len(network.shapes)
+        for (core, loose, after, before), (width, fan) in zip(
+            _orders(network, n_rows, alike), network.shapes, strict=True
+        ):
+            total += _EIGEN * core**3 + (core + loose) * before**2
+            total += after * (after + before) * (width + fan)
+        return float(total)
 
     @classmethod
     def pays(cls, H: ExactHessian) -> bool:
         """Say whether it fits the working memory and costs less than an array."""
-        n, P = H.linearization.n_rows, H.shape[0]
-        if not fits(cls.numbers(H.network, n) * H.dtype.itemsize):
+        n, P, alike = H.linearization.n_rows, H.shape[0], _alike(H)
+        if not fits(cls.numbers(H.network, n, alike) * H.dtype.itemsize):
             return False
-        calls = _CALLS * len(H.network.shapes)
         dense = n * P**2 + P**3 / 6
-        return cls.operations(H.network, n) + calls < dense or not fits(
+        return cls.operations(H.network, n, alike) < dense or not fits(
             2 * P**2 * H.dtype.itemsize
         )
 
@@ -257,16 +276,15 @@ class LayerElimination:
             product = self._H @ trial + self._shift * trial
             self.products += 1
             residual = columns - product
-            size = np.linalg.norm(residual)
-            if not size < least:
-                break
-            x, least, answer = trial, size, np.linalg.norm(product)
-            if size <= 100 * eps * given:
+            size, before = np.linalg.norm(residual), least
+            if size < least:
+                x, least, answer = trial, size, np.linalg.norm(product)
+            if not size < before / 2 or size <= 10 * eps * given:
                 break
         if not least <= eps**0.5 * (given + answer):
             raise LinAlgError(
-                f"A shift of {self._shift:.3g} is too small for this indefinite "
-                "system: raise it."
+                "H + shift I is singular to working precision at a shift of "
+                f"{self._shift:.3g}: change it."
             )
         return x.reshape(rhs.shape)
 
@@ -319,3 +337,19 @@ class LayerElimination:
         for at, layer in zip(self._coordinates, self._D, strict=True):
             total += at.n_free * np.log(float(layer[0, 0]))
         return float(total)
+
+
+def _alike(H: ExactHessian) -> bool:
+    """Say whether each layer's weights have one ridge."""
+    return all(map(equal_weights, H.network.unpack(H.ridge)))
+
+
+def _orders(network: Any, n: int, alike: bool) -> list[tuple[int, int, int, int]]:
+    """Return how many core and loose unknowns, states after and before layers have."""
+    orders = []
+    for depth, (width, fan) in enumerate(network.shapes):
+        rank = min(n, fan - 1) if alike else fan - 1
+        loose = min(n, width) * (fan - 1 - rank) if depth else 0
+        before = n * (fan - 1) if depth else 0
+        orders.append((width * (rank + 1), loose, n * width, before))
+    return orders
