@@ -35,12 +35,13 @@ class LayerCoordinates:
         self._P = np.zeros((len(D), 0), a.dtype)
         if delta is not None:
             self._P = np.linalg.qr(delta.T)[0]
+        self._shape = self._P.shape[1], self._others.shape[1]
         self.inputs = a @ self._Q
         # Where Q is no selection of columns, those of D are alike.
         self.diagonal = np.concatenate([D[:, :rank], D[:, -1:]], axis=1)
-        self.loose = np.full(self._P.shape[1] * (basis.shape[1] - rank), D[0, 0])
+        self.loose = np.full(self._shape[0] * self._shape[1], D[0, 0])
+        self.n_free = D.size - self.diagonal.size - self.loose.size
         self._free = D[0, 0]
-        self.n_free = D.size - self.diagonal.size - len(self.loose)
 
     def split(self, V: Array) -> tuple[Array, Array]:
         """Return the core and the loose coordinates of steps (k, w, f)."""
@@ -49,13 +50,14 @@ class LayerCoordinates:
     def join(self, core: Array, loose: Array) -> Array:
         """Return the steps of these coordinates."""
         V = core @ self._Q.T
-        V[..., :-1] += self._P @ (
-            loose.reshape(self._loose_shape(core)) @ self._others.T
-        )
+        loose = loose.reshape(len(V), *self._shape)
+        V[..., :-1] += self._P @ loose @ self._others.T
         return V
 
     def free(self, g: Array) -> Array:
         """Return the steps of the free coordinates, which the diagonal alone holds."""
+        if not self.n_free:
+            return np.zeros_like(g)
         # Twice: a remnant of g in the others would be divided by a small diagonal.
         for _ in range(2):
             g = g - self.join(*self.split(g))
@@ -63,19 +65,10 @@ class LayerCoordinates:
 
     def coupling(self, slope: Array) -> Array:
         """Return how core and loose coordinates meet the state before, by rows."""
-        parts = [
-            (delta.T[:, None, None, :] * (Q.T[:, :, None] * slope)).reshape(
-                -1, slope.size
-            )
-            for delta, Q in (
-                (self._delta, self._Q[:-1]),
-                (self._delta @ self._P, self._others),
-            )
-        ]
-        return np.concatenate(parts)
-
-    def _loose_shape(self, core: Array) -> tuple[int, ...]:
-        return len(core), self._P.shape[1], self._others.shape[1]
+        core = _outer(self._delta, self._Q[:-1], slope)
+        return np.concatenate(
+            [core, _outer(self._delta @ self._P, self._others, slope)]
+        )
 
 
 class LayerBlock:
@@ -107,40 +100,38 @@ class LayerBlock:
     def __init__(self, F: Array, loose: Array, K: Array, scale: float):
         if not (np.isfinite(F).all() and np.isfinite(K).all()):
             raise LinAlgError("A block of the elimination is not finite.")
-        values, vectors = np.linalg.eigh(F)
-        m, values = len(F), np.concatenate([values, loose])
-        K = np.concatenate([vectors.T @ K[:m], K[m:]])
-        basis = np.eye(len(values), dtype=F.dtype)
-        basis[:m, :m] = vectors
+        basis = np.eye(len(K), dtype=F.dtype)
+        values, basis[: len(F), : len(F)] = np.linalg.eigh(F)
+        values, K = np.concatenate([values, loose]), basis.T @ K
         good = _stable(values, K, scale)
         if not (K.shape[1] or good.all()):
             raise LinAlgError("A block of the elimination is singular.")
-        self.pivots, self._K, self._basis = values[good], K[good], basis
+        self.pivots, self._K, self._basis = (
+            values[good],
+            K[good],
+            basis[:, _order(good)],
+        )
         self.kept, self.coupling = np.diag(values[~good]), K[~good]
         self._inner = np.zeros((len(self.pivots), len(self.kept)), F.dtype)
-        order = np.concatenate([np.flatnonzero(good), np.flatnonzero(~good)])
-        self._basis = basis[:, order]
         if len(self.kept) > K.shape[1]:
             self._reduce(K.shape[1], np.abs(values).max())
 
     def _reduce(self, border: int, scale: float) -> None:
         """Eliminate of the unknowns kept back those that need not meet the border."""
-        n, done = len(self.kept), len(self.pivots)
         turn = np.linalg.qr(self.coupling, mode="complete")[0]
-        rest = turn[:, border:]
+        rest, done = turn[:, border:], len(self.pivots)
         values, vectors = np.linalg.eigh(rest.T @ self.kept @ rest)
         turn[:, border:] = rest @ vectors
         S = turn.T @ self.kept @ turn
-        good = np.zeros(n, bool)
+        good = np.zeros(len(S), bool)
         good[border:] = _stable(values, S[border:, :border], scale)
         pivots, inner = S.diagonal()[good], S[np.ix_(good, ~good)]
         S = S[np.ix_(~good, ~good)] - inner.T @ (inner / pivots[:, None])
         self.kept, self.coupling = (S + S.T) / 2, turn[:, ~good].T @ self.coupling
         self.pivots = np.concatenate([self.pivots, pivots])
         self._K = np.pad(self._K, ((0, len(pivots)), (0, 0)))
-        self._inner = np.concatenate([np.zeros((done, len(S)), S.dtype), inner])
-        order = np.concatenate([np.flatnonzero(good), np.flatnonzero(~good)])
-        self._basis[:, done:] = self._basis[:, done:] @ turn[:, order]
+        self._inner = np.pad(inner, ((done, 0), (0, 0)))
+        self._basis[:, done:] = self._basis[:, done:] @ turn[:, _order(good)]
 
     def update(self) -> Array:
         """Return what elimination takes from the border, of shape (b, b)."""
@@ -162,6 +153,17 @@ class LayerBlock:
 def equal_weights(D: Array) -> bool:
     """Say whether all weights of a layer have the same entry; biases may differ."""
     return bool((D[:, :-1] == D[0, 0]).all())
+
+
+def _outer(delta: Array, Q: Array, slope: Array) -> Array:
+    """Return ``delta_ij Q_kt slope_ki`` as rows (j, t) and columns (k, i)."""
+    block = delta.T[:, None, None, :] * (Q.T[:, :, None] * slope)
+    return block.reshape(-1, slope.size)
+
+
+def _order(good: Array) -> Array:
+    """Return the indices of those that are good, then of the others."""
+    return np.argsort(~good, kind="stable")
 
 
 def _stable(pivots: Array, K: Array, scale: float) -> Array:
