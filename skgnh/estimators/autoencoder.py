@@ -37,10 +37,9 @@ class GaussNewtonAutoencoder(
         Activation of the code layer. Codes of 'identity' have no bounds: with few rows
         use `early_stopping` or a 'tanh' code against rows far out.
     standardize : bool, default=True
-        Whether to centre and scale the columns of X (sparse ones are scaled only) and the
-        reconstructions
-        inside: units do not matter then. `coefs_` and `intercepts_` are those of the
-        raw columns all the same; the penalty and `loss_` are of the scaled data.
+        Whether to centre and scale the columns of X and the reconstructions inside:
+        units do not matter then. `coefs_` and `intercepts_` are those of the raw
+        columns all the same; the penalty and `loss_` are of the scaled data.
     solver : str or Solver, default='auto'
         Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose

@@ -33,10 +33,10 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
     standardize : bool, default=True
-        Whether to centre and scale the columns of X (sparse ones are scaled only) and, for
-        the squared error, the targets
-        inside: units do not matter then. `coefs_` and `intercepts_` are those of the
-        raw columns all the same; the penalty and `loss_` are of the scaled data.
+        Whether to centre and scale the columns of X (sparse ones are scaled only) and,
+        for the squared error, the targets inside: units do not matter then. `coefs_`
+        and `intercepts_` are those of the raw columns all the same; the penalty and
+        `loss_` are of the scaled data.
     solver : str or Solver, default='auto'
         Solver of the damped Gauss-Newton systems: 'auto', 'dense', 'gram', 'cg',
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose

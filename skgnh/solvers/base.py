@@ -210,9 +210,6 @@ class Factor(ABC):
     def _normal(self, rng: Any, *shape: int) -> Array:
         return rng.standard_normal(shape).astype(self._H.dtype)
 
-    def carried(self):
-        return self
-
 
 class Solver(BaseEstimator, ABC):
     """Base of the solvers: plain parameters, no state.

@@ -1,6 +1,5 @@
 """Solves with a network's exact Hessian by elimination of its layers."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,15 +8,15 @@ from scipy.linalg import LinAlgError
 from skgnh.memory import fits, require
 from skgnh.network import densified
 from skgnh.operators import ExactHessian
-from skgnh.solvers.layer_block import LayerBlock
+from skgnh.solvers.layer_block import LayerBlock, LayerCoordinates, equal_weights
 
 Array = Any
 
-# Most steps of refinement: one or two are enough unless H is indefinite and the shift
-# far below its norm.
-_REFINEMENTS = 6
-# Calls of small routines cost as much as this many multiply-adds a layer.
-_CALLS = 1e6
+# Most steps of refinement: one or two are enough unless H is close to singular.
+_REFINEMENTS = 4
+# An eigendecomposition costs this much more than m^3 multiply-adds, and the calls of
+# small routines as much as this many of them a layer.
+_EIGEN, _CALLS = 5, 2e6
 
 
 class LayerElimination:
@@ -35,24 +34,30 @@ class LayerElimination:
        \sigma_{l-1} (r_l W_l + \delta_l V_l) + \mathrm{bends}_{l-1} \dot z_{l-1}
        &= r_{l-1}, \qquad r_L = w Q \dot z_L ,
 
-    a symmetric system that is block tridiagonal over the layers (Rahimi, 2026). States
-    *before* the activation make the block of V_l diagonal. It goes first, and leaves
-    for each pair of states a block in the n rows times the width; eliminated from the
-    last layer to the first, the curvature :math:`M_l` of what comes after
-    :math:`\dot z_l` is the only thing carried on, :math:`M_L = w Q` and
+    a symmetric system that is block tridiagonal over the layers (Rahimi, 2026). The
+    layers are eliminated from the last to the first. What comes after
+    :math:`\dot z_l` leaves a curvature :math:`M_l` in it, :math:`M_L = w Q`. Once
+    :math:`\dot z_l = A_l V_l + B_l \dot z_{l-1}` is inserted, which needs no pivot,
 
     .. math::
 
-       M_{l-1} = E_{l-1} + B_l^T (M_l - M_l R_l C_l^{-1} R_l^T M_l) B_l, \qquad
-       C_l = I + R_l^T M_l R_l,
+       F_l = D_l + A_l^T M_l A_l, \quad K_l = \Delta_l + A_l^T M_l B_l, \quad
+       M_{l-1} = E_{l-1} + B_l^T M_l B_l - K_l^T F_l^{-1} K_l .
 
-    with the blocks B, E of the system above and :math:`R_l R_l^T = a_l D^{-1} a_l^T`
-    unit by unit. By Haynsworth's additivity the inertia of ``H + shift I`` is the sum
-    of that of all :math:`C_l` (and ones): if it is positive definite, so is every block
-    that is inverted, and no pivoting is needed.
+    In an indefinite system :math:`F_l` may be nearly singular though the whole is not.
+    So pivots are its eigenvalues, and one that is tiny beside its row of
+    :math:`K_l` is kept back: its unknown goes on to the next layer, coupled to
+    :math:`\dot z_{l-1}`, and is eliminated there with :math:`V_{l-1}`. No more are kept
+    than the states before number (up to a few), and a shift may be as small as a dense
+    solve stands. The inertia of ``H + shift I`` is that of its pivots.
 
-    Cost O(L (n w)^3) for a shift and O(L (n w)^2) a right-hand side, memory
-    O(L (n w)^2), for L layers of width w: for few rows and deep, narrow networks.
+    For fewer rows than a layer's width, all but :math:`n (w + f - n)` of its w times f
+    parameters meet no row after a rotation, and leave first.
+
+    Cost at most O(L (n w)^3) for a shift and O(L (n w)^2) a right-hand side, memory
+    O(L (n w)^2), for L layers of width w: for few rows and deep, narrow networks. With
+    more rows than the width, and unless pivots are kept back, n w is w^2 in F, and only
+    the curvature in the states stays quadratic in n.
     A solution is refined by a product with H.
 
     Parameters
@@ -78,9 +83,8 @@ class LayerElimination:
 
     Notes
     -----
-    In an indefinite system a block may happen to be nearly singular though the whole is
-    not. Refinement makes good what this costs unless the shift is tiny: below about
-    1e-7 of the norm of H digits are lost, and what is no solution raises an error.
+    A ridge that differs among a layer's weights (not only between weights and biases)
+    rules the rotation out: with few rows, blocks of all parameters of a layer remain.
 
     References
     ----------
@@ -119,7 +123,7 @@ class LayerElimination:
             )
         n = H.linearization.n_rows
         require(
-            self.numbers(H.network, n) * H.dtype.itemsize,
+            self.numbers(H.network, n, _alike(H)) * H.dtype.itemsize,
             f"Elimination of the layers over {n} rows",
             "Take fewer rows or a solver of products such as 'cg'",
         )
@@ -136,40 +140,59 @@ class LayerElimination:
         self._trace = H.linearization.kept or H.network.trace(
             H.theta, H.linearization.inputs
         )
-        self._inputs = [densified(a) for a in self._trace.inputs]
         self._adjoint = H.adjoint_pass(slice(None), self._trace)
         # A state is held by unit, then row.
         self._slopes = [s.T for s in self._trace.slopes]
+        deltas = [None, *self._adjoint.deltas[1:]]
+        self._coordinates = [
+            LayerCoordinates(densified(a), D, delta)
+            for a, D, delta in zip(self._trace.inputs, self._D, deltas, strict=True)
+        ]
         self._blocks = self._eliminate()
-        negative = sum(block.n_negative for block in self._blocks)
+        negative = sum(int((block.pivots < 0).sum()) for block in self._blocks)
         self.inertia = (negative, 0, H.shape[0] - negative)
 
     @staticmethod
-    def numbers(network: Any, n_rows: int) -> int:
-        """Return how many numbers are held at a time."""
-        states = [n_rows * width for width, _ in network.shapes]
-        roots = [w * n_rows * min(n_rows, fan) for w, fan in network.shapes]
-        inputs = n_rows * max(width * fan for width, fan in network.shapes)
-        return (
-            sum(2 * s**2 for s in states) + 5 * max(states) ** 2 + max(roots) + inputs
-        )
+    def numbers(network: Any, n_rows: int, alike: bool = True) -> int:
+        """Return how many numbers are held at a time, if most pivots are kept back.
+
+        Parameters
+        ----------
+        network : MLP
+            The network.
+        n_rows : int
+            Number of rows n.
+        alike : bool, default=True
+            Whether each layer's weights have one ridge.
+        """
+        held = sum(fan * (n_rows + width) for width, fan in network.shapes)
+        most = kept = 0
+        for core, loose, after, before in _orders(network, n_rows, alike)[::-1]:
+            m = min(kept, after) + core + loose
+            held += m * (m + before + min(m, before))
+            most = max(most, 3 * (m + before) ** 2 + 2 * after * (after + m))
+            kept = m
+        return held + most
 
     @staticmethod
-    def operations(network: Any, n_rows: int) -> float:
+    def operations(network: Any, n_rows: int, alike: bool = True) -> float:
         """Return about how many multiply-adds a factorisation takes."""
-        states = [n_rows * width for width, _ in network.shapes]
-        inner = sum((2 * n_rows + 1.5 * s) * s**2 for s in states)
-        return float(inner + sum(b * s * (b + s) for b, s in pairwise(states)))
+        total = _CALLS * len(network.shapes)
+        for (core, loose, after, before), (width, fan) in zip(
+            _orders(network, n_rows, alike), network.shapes, strict=True
+        ):
+            total += _EIGEN * core**3 + (core + loose) * before**2
+            total += after * (after + before) * (width + fan)
+        return float(total)
 
     @classmethod
     def pays(cls, H: ExactHessian) -> bool:
         """Say whether it fits the working memory and costs less than an array."""
-        n, P = H.linearization.n_rows, H.shape[0]
-        if not fits(cls.numbers(H.network, n) * H.dtype.itemsize):
+        n, P, alike = H.linearization.n_rows, H.shape[0], _alike(H)
+        if not fits(cls.numbers(H.network, n, alike) * H.dtype.itemsize):
             return False
-        calls = _CALLS * len(H.network.shapes)
         dense = n * P**2 + P**3 / 6
-        return cls.operations(H.network, n) + calls < dense or not fits(
+        return cls.operations(H.network, n, alike) < dense or not fits(
             2 * P**2 * H.dtype.itemsize
         )
 
@@ -180,44 +203,50 @@ class LayerElimination:
         Q = self._H.output_hessian(slice(None), self._trace)
         n, d = Q.shape[:2]
         M = np.zeros((d, n, d, n), Q.dtype)
-        _view_of_rows(M)[...] = Q.transpose(1, 2, 0)
-        blocks = []
-        for depth in reversed(range(len(self._D))):
-            block = LayerBlock(self._root(depth), M.reshape(M.shape[0] * n, -1))
-            blocks.append(block)
+        np.einsum("jnin->jin", M)[...] = Q.transpose(1, 2, 0)
+        M, blocks = M.reshape(d * n, -1), []
+        kept, c = np.zeros((0, 0), Q.dtype), np.zeros((0, d * n), Q.dtype)
+        for depth in reversed(range(len(self._weights))):
+            F, rows = self._front(depth, kept, c, M)
+            loose = self._coordinates[depth].loose
+            K, scale = np.zeros((len(F) + len(loose), 0), Q.dtype), 0.0
             if depth:
-                M = self._carry(depth, block.remaining())
+                K, M = self._border(depth, rows, M, len(kept))
+                scale = np.linalg.norm(M)
+            block = LayerBlock(F, loose, K, scale)
+            if depth:
+                M = M - block.update()
+                M = (M + M.T) / 2
+            kept, c = block.kept, block.coupling
+            blocks.append(block)
         return blocks[::-1]
 
-    def _root(self, depth: int) -> Array:
-        """Return R with ``R R^T = a D^-1 a^T`` of each unit, (width, n, min(n, f))."""
-        a, D = self._inputs[depth], self._D[depth]
-        n, fan = a.shape
-        rows = D[:1] if (D[0] == D).all() else D
-        R = a / np.sqrt(rows)[:, None, :]
-        if fan > n:
-            R = np.swapaxes(np.linalg.qr(np.swapaxes(R, 1, 2), mode="r"), 1, 2)
-        return np.broadcast_to(R, (len(D), *R.shape[1:]))
+    def _front(self, depth: int, kept: Array, c: Array, M: Array) -> tuple:
+        """Return the block of the unknowns kept back and V_l, and how they move z_l."""
+        a, D = self._coordinates[depth].inputs, self._coordinates[depth].diagonal
+        n, k, (w, q) = len(a), len(kept), D.shape
+        rows = np.concatenate([c, (M.reshape(-1, w, n) @ a).reshape(-1, w * q).T])
+        F = np.zeros((k + w * q, k + w * q), M.dtype)
+        F[:, k:] = (rows.reshape(-1, w, n) @ a).reshape(-1, w * q)
+        F[k:, :k], F[:k, :k] = F[:k, k:].T, kept
+        F[k:, k:].flat[:: w * q + 1] += D.ravel()
+        return (F + F.T) / 2, rows
 
-    def _carry(self, depth: int, N: Array) -> Array:
-        """Return the curvature in the state before, of shape (v, n, v, n)."""
-        D, delta = self._D[depth][:, :-1], self._adjoint.deltas[depth]
-        a, slope = self._inputs[depth][:, :-1], self._slopes[depth - 1]
-        n, w, v = len(a), *D.shape
-        # What moves z_l: the step that the moved input calls for, and the input.
-        B = (a / -D[:, None]).reshape(w, n, v, 1)
-        B = B * (delta.T[:, None, None, :] * slope)
-        _view_of_rows(B)[...] += self._weights[depth][:, :, None] * slope
-        B = B.reshape(w * n, v * n)
-        M = (B.T @ (N @ B)).reshape(v, n, v, n)
-        own = (delta / D.T[:, None, :]) @ delta.T
-        own *= slope[:, :, None] * slope[:, None, :]
-        unit = np.arange(v)
-        M[unit, :, unit, :] -= own
-        M.reshape(v * n, -1).flat[:: v * n + 1] += self._adjoint.bends[
-            depth - 1
-        ].T.ravel()
-        return M
+    def _border(self, depth: int, rows: Array, M: Array, k: int) -> tuple:
+        """Return the coupling to the state before, and the curvature in it."""
+        own = self._coordinates[depth].coupling(self._slopes[depth - 1])
+        K = np.zeros((k + len(own), own.shape[1]), M.dtype)
+        K[k:] = own
+        K[: len(rows)] += self._carry(depth, rows)
+        E = self._carry(depth, np.ascontiguousarray(self._carry(depth, M).T))
+        E.flat[:: len(E) + 1] += self._adjoint.bends[depth - 1].T.ravel()
+        return K, E
+
+    def _carry(self, depth: int, rows: Array) -> Array:
+        """Carry rows over the state z_l to the state before."""
+        W, slope = self._weights[depth], self._slopes[depth - 1]
+        states = rows.reshape(len(rows), len(W), slope.shape[1])
+        return (slope * (W.T @ states)).reshape(len(rows), slope.size)
 
     # ---- solves ---------------------------------------------------------------------
 
@@ -241,57 +270,57 @@ class LayerElimination:
         """
         columns = rhs.reshape(len(rhs), -1)
         eps, given = np.finfo(self._H.dtype).eps, np.linalg.norm(columns)
-        x, residual, least, answer = np.zeros_like(columns), columns, np.inf, 0.0
+        x, residual, least = np.zeros_like(columns), columns, np.inf
         for _ in range(_REFINEMENTS):
             trial = x + self._solve(residual)
-            product = self._H @ trial + self._shift * trial
+            residual = columns - self._H @ trial - self._shift * trial
             self.products += 1
-            residual = columns - product
-            size = np.linalg.norm(residual)
-            if not size < least:
+            size, before = np.linalg.norm(residual), least
+            if size < least:
+                x, least = trial, size
+            if not size < before / 2 or size <= 10 * eps * given:
                 break
-            x, least, answer = trial, size, np.linalg.norm(product)
-            if size <= 100 * eps * given:
-                break
-        if not least <= eps**0.5 * (given + answer):
+        # About eps times the condition: no digit of an answer would be left.
+        if not least <= 0.01 * given:
             raise LinAlgError(
-                f"A shift of {self._shift:.3g} is too small for this indefinite "
-                "system: raise it."
+                "H + shift I is singular to working precision at a shift of "
+                f"{self._shift:.3g}: change it."
             )
         return x.reshape(rhs.shape)
 
     def _solve(self, rhs: Array) -> Array:
         g = self._H.network.unpack(np.ascontiguousarray(rhs.T))
-        offsets = self._backward(g)
-        out = np.empty((rhs.shape[1], len(rhs)), self._H.dtype)
-        moved = None
+        parts, k = self._forward(g), len(g[0])
+        out = np.empty((k, len(rhs)), self._H.dtype)
+        kept = moved = np.zeros((0, k), self._H.dtype)
         for depth, V in enumerate(self._H.network.unpack(out)):
-            a, D = self._inputs[depth], self._D[depth]
-            target = g[depth].copy()
+            at, mine = self._coordinates[depth], parts[depth]
+            (w, q), p = at.diagonal.shape, len(at.loose)
+            u = self._blocks[depth].backward(mine, kept, moved)
+            kept, core, loose = np.split(u, [len(u) - w * q - p, len(u) - p])
+            core = np.ascontiguousarray(core.T).reshape(k, w, q)
+            V[...] = at.join(core, loose.T) + at.free(g[depth])
+            state = core @ at.inputs.T
             if depth:
-                moved *= self._slopes[depth - 1]
-                target[..., :-1] -= _times(self._adjoint.deltas[depth].T, moved)
-            state = (target / D) @ a.T
-            if depth:
-                state += self._weights[depth] @ moved
-            r = self._blocks[depth].multiplier(state, offsets[depth])
-            V[...] = (target - r @ a) / D
-            moved = V @ a.T + (self._weights[depth] @ moved if depth else 0)
+                before = moved.T.reshape(k, *self._slopes[depth - 1].shape)
+                state += self._weights[depth] @ (self._slopes[depth - 1] * before)
+            moved = state.reshape(k, -1).T
         return out.T
 
-    def _backward(self, g: list) -> list:
-        """Return what is left for each r_l to answer where no input moves."""
-        last = self._D[-1].shape[0]
-        n = len(self._inputs[0])
-        offsets = [np.zeros((g[0].shape[0], last, n), self._H.dtype)]
-        for depth in reversed(range(1, len(g))):
-            a, D = self._inputs[depth], self._D[depth]
-            r = self._blocks[depth].multiplier((g[depth] / D) @ a.T, offsets[-1])
-            V = (g[depth] - r @ a) / D
-            carried = self._weights[depth].T @ r
-            carried += np.swapaxes(self._adjoint.deltas[depth] @ V[..., :-1], 1, 2)
-            offsets.append(self._slopes[depth - 1] * carried)
-        return offsets[::-1]
+    def _forward(self, g: list) -> list:
+        """Return what the pivots of each layer are to answer."""
+        k, n = len(g[0]), len(self._trace.outputs)
+        h = np.zeros((k, self._trace.outputs.size), self._H.dtype)
+        kept, parts = np.zeros((0, k), self._H.dtype), []
+        for depth in reversed(range(len(g))):
+            core, loose = self._coordinates[depth].split(g[depth])
+            core += h.reshape(k, -1, n) @ self._coordinates[depth].inputs
+            rows = [kept, core.reshape(k, -1).T, loose.reshape(k, loose[0].size).T]
+            mine, kept, met = self._blocks[depth].forward(np.concatenate(rows))
+            if depth:
+                h = self._carry(depth, h) - met.T
+            parts.append(mine)
+        return parts[::-1]
 
     def logdet(self) -> float:
         """Return ``log det (H + shift I)``.
@@ -303,15 +332,24 @@ class LayerElimination:
         """
         if self.inertia[0]:
             raise LinAlgError(f"There are {self.inertia[0]} negative eigenvalues.")
-        logs = sum(np.log(D.astype(np.float64)).sum() for D in self._D)
-        return float(logs + sum(block.logdet() for block in self._blocks))
+        pivots = [block.pivots for block in self._blocks]
+        total = np.log(np.concatenate(pivots), dtype=np.float64).sum()
+        for at, layer in zip(self._coordinates, self._D, strict=True):
+            total += at.n_free * np.log(float(layer[0, 0]))
+        return float(total)
 
 
-def _view_of_rows(blocks: Array) -> Array:
-    """View the entries of equal rows of (w, n, v, n) as (w, v, n)."""
-    return np.einsum("jnin->jin", blocks)
+def _alike(H: ExactHessian) -> bool:
+    """Say whether each layer's weights have one ridge."""
+    return all(map(equal_weights, H.network.unpack(H.ridge)))
 
 
-def _times(delta: Array, moved: Array) -> Array:
-    """Return ``delta^T moved`` over the rows: (w, n) by (k, v, n) to (k, w, v)."""
-    return delta @ np.swapaxes(moved, 1, 2)
+def _orders(network: Any, n: int, alike: bool) -> list[tuple[int, int, int, int]]:
+    """Return how many core and loose unknowns, states after and before layers have."""
+    orders = []
+    for depth, (width, fan) in enumerate(network.shapes):
+        rank = min(n, fan - 1) if alike else fan - 1
+        loose = min(n, width) * (fan - 1 - rank) if depth else 0
+        before = n * (fan - 1) if depth else 0
+        orders.append((width * (rank + 1), loose, n * width, before))
+    return orders
