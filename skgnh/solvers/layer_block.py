@@ -89,7 +89,7 @@ class LayerBlock:
     K : ndarray of shape (m + p, b)
         Their coupling to the border.
     scale : float
-        Size of the border; 0 and b = 0 at the end, where nothing is kept back.
+        Growth of the border that does no harm; with b = 0 nothing is kept back.
 
     Raises
     ------

@@ -205,14 +205,16 @@ class LayerElimination:
         M = np.zeros((d, n, d, n), Q.dtype)
         np.einsum("jnin->jin", M)[...] = Q.transpose(1, 2, 0)
         M, blocks = M.reshape(d * n, -1), []
+        # One scale for all layers: growth by a factor in each would add up.
+        given = [Q, *self._adjoint.deltas, *self._adjoint.bends]
+        scale = max(np.abs(part).max() for part in given)
         kept, c = np.zeros((0, 0), Q.dtype), np.zeros((0, d * n), Q.dtype)
         for depth in reversed(range(len(self._weights))):
             F, rows = self._front(depth, kept, c, M)
             loose = self._coordinates[depth].loose
-            K, scale = np.zeros((len(F) + len(loose), 0), Q.dtype), 0.0
+            K = np.zeros((len(F) + len(loose), 0), Q.dtype)
             if depth:
                 K, M = self._border(depth, rows, M, len(kept))
-                scale = np.linalg.norm(M)
             block = LayerBlock(F, loose, K, scale)
             if depth:
                 M = M - block.update()

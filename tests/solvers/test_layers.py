@@ -8,6 +8,7 @@ from cases import Case, all_cases, assert_close
 from matrices import deep_hessian
 from scipy import sparse
 from scipy.linalg import LinAlgError, lu_factor, lu_solve
+from scipy.sparse.linalg import eigsh
 from sklearn import config_context
 
 from skgnh.linearization import Linearization
@@ -149,19 +150,21 @@ def test_tiny_shifts_of_indefinite_systems(depth, width, n, seed):
         assert error <= 1e-14 * norm / np.abs(moved).min() * size
         assert np.linalg.norm(A @ x - b) <= 1e-15 * norm * size
         kept.append(max(len(block.kept) for block in factor._blocks))
-    assert 0 < kept[-1] <= 1.1 * n * width
+    assert 0 < kept[-1] <= 1.3 * n * width
 
 
-@pytest.mark.parametrize(("width", "n"), [(6, 12), (10, 2)])
-def test_tiny_shift_without_refinement(width, n):
-    H = plain_hessian(10, width, n, 0)
-    array, size = H.toarray(), H.shape[0]
-    norm = np.linalg.norm(array, 2)
+@pytest.mark.parametrize(
+    ("depth", "width", "n"), [(10, 6, 12), (10, 10, 2), (80, 6, 12)]
+)
+def test_tiny_shift_without_refinement(depth, width, n):
+    H = plain_hessian(depth, width, n, 0)
+    start = np.ones((H.shape[0], 1))
+    norm = abs(eigsh(H, 1, v0=start, tol=1e-2, return_eigenvectors=False)[0])
     # Of a right-hand side that H has made, what no row tells is no part.
-    for b in (np.ones((size, 1)), array @ np.ones((size, 1))):
+    for b in (start, H @ start):
         x = LayerElimination(H, 1e-9 * norm)._solve(b)
-        residual = np.linalg.norm(array @ x + 1e-9 * norm * x - b)
-        assert residual <= 1e-13 * norm * np.linalg.norm(x)
+        residual = np.linalg.norm(H @ x + 1e-9 * norm * x - b)
+        assert residual <= 3e-15 * norm * np.linalg.norm(x)
 
 
 def test_symmetries_leave_eigenvalues_of_the_shift():
@@ -191,7 +194,7 @@ def test_work_is_linear_in_the_depth_at_a_tiny_shift():
         H = plain_hessian(depth, 5, 8, 0)
         blocks = LayerElimination(H, 1e-9)._blocks
         size.append(max(len(block.pivots) + len(block.kept) for block in blocks))
-        assert size[-1] <= 1.1 * 8 * 5 + 5 * 6
+        assert size[-1] <= 1.3 * 8 * 5 + 5 * 6
     numbers = [
         LayerElimination.numbers(plain_hessian(depth, 5, 8, 0).network, 8)
         for depth in (20, 40, 80)
