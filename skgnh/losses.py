@@ -9,6 +9,7 @@ function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagon
 `is_equivariant` whether shifted and scaled targets only shift and scale the means.
 """
 
+import math
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -35,6 +36,7 @@ class HalfSquaredError:
 
     output_activation = "identity"
     is_equivariant = True
+    has_dispersion = True
     domain = "finite real targets"
     has_diagonal_root = True
     is_log_likelihood = False
@@ -68,6 +70,36 @@ class HalfSquaredError:
         """Say whether all targets lie in the domain."""
         return True
 
+    def log_likelihood(self, loss: float, d: int, dispersion: float) -> float:
+        """Return that of a row of mean loss, for noise of this variance."""
+        return -d * (loss / dispersion + 0.5 * math.log(2 * math.pi * dispersion))
+
+    def rate(self, d: int, dispersion: float) -> float:
+        """Return by what the loss stands in minus the log-likelihood."""
+        return d / dispersion
+
+    def dispersion(self, loss: float, n: float, d: int, gamma: float) -> float:
+        """Return the noise variance, gamma of n d degrees of freedom being spent."""
+        return 2 * d * n * loss / max(n * d - gamma, 1.0)
+
+
+class _NoDispersion:
+    """A log-likelihood as it stands."""
+
+    has_dispersion = False
+
+    def log_likelihood(self, loss: float, d: int, dispersion: float) -> float:
+        """Return that of a row of mean loss."""
+        return -loss
+
+    def rate(self, d: int, dispersion: float) -> float:
+        """Return by what the loss stands in minus the log-likelihood."""
+        return 1.0
+
+    def dispersion(self, loss: float, n: float, d: int, gamma: float) -> float:
+        """Return 1: there is nothing to estimate."""
+        return 1.0
+
 
 class _DiagonalRoot:
     """A loss whose outputs are independent: ``S = diag(scale(mean))``."""
@@ -93,6 +125,7 @@ class HalfPoissonDeviance(_DiagonalRoot):
     """
 
     output_activation = "exp"
+    has_dispersion = True
     domain = "targets >= 0"
     is_log_likelihood = False
 
@@ -118,8 +151,23 @@ class HalfPoissonDeviance(_DiagonalRoot):
         """Say whether all targets lie in the domain."""
         return bool(array_namespace(y).all(y >= 0))
 
+    def log_likelihood(self, loss: float, d: int, dispersion: float) -> float:
+        """Return the extended quasi-likelihood of a row of mean loss, up to a constant.
 
-class BinaryCrossEntropy(_DiagonalRoot):
+        Counts may vary by `dispersion` times their mean (Nelder and Pregibon, 1987).
+        """
+        return -loss / dispersion - 0.5 * d * math.log(dispersion)
+
+    def rate(self, d: int, dispersion: float) -> float:
+        """Return by what the loss stands in minus the log-likelihood."""
+        return 1 / dispersion
+
+    def dispersion(self, loss: float, n: float, d: int, gamma: float) -> float:
+        """Return the deviance over its degrees of freedom, at least 1."""
+        return max(1.0, 2 * n * loss / max(n * d - gamma, 0.5 * n * d))
+
+
+class BinaryCrossEntropy(_NoDispersion, _DiagonalRoot):
     """Cross-entropy of d independent yes/no labels, summed over them.
 
     ``value = sum_k y log(1 + exp(-z)) + (1 - y) log(1 + exp(z))``,
@@ -155,7 +203,7 @@ class BinaryCrossEntropy(_DiagonalRoot):
         return bool(array_namespace(y).all((y >= 0) & (y <= 1)))
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(_NoDispersion):
     """Cross-entropy of one label among d classes.
 
     ``value = log sum_k exp(z_k) - y^T z``, ``Q = diag(p) - p p^T`` with the root

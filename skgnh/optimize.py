@@ -62,8 +62,9 @@ def levenberg_marquardt(
         Stop when ``||s|| <= step_tol (||theta|| + step_tol)``, and the step is no
         reduction or one below `step_tol` of the value: a step that is short only for
         its damping goes on.
-    scaling : {'none', 'diagonal'}, default='none'
-        D. Scaled steps do not depend on the units of the parameters, as in MINPACK.
+    scaling : {'none', 'diagonal', 'prior'}, default='none'
+        D; 'prior' takes the ridge of H, which must be positive. Scaled steps do not
+        depend on the units of the parameters, as in MINPACK.
     random_state : int, RandomState, Generator or None, default=None
         Seed of what the schedule draws.
 

@@ -157,7 +157,7 @@ class GaussNewtonAutoencoder(
         *,
         standardize: bool = True,
         solver: Any = "auto",
-        alpha: float = 1e-4,
+        alpha: float | str = "evidence",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
         damping: float = 0.1,

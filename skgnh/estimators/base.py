@@ -12,7 +12,7 @@ from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data, prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.estimators.publish import learned, publish, records_of, weights_of
+from skgnh.estimators.publish import learned, publish, weights_of
 from skgnh.estimators.rows import outputs
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
@@ -59,9 +59,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         def iteration_ends(theta):
             made = attributes(theta)
             publish(self, made)
-            return context.iteration_ends(
-                lambda: made | records_of(training, fit.state)
-            )
+            return context.iteration_ends(lambda: made | fit.records())
 
         steps = fit.method.steps(training.problem, fit.state)
         with limit_threads(network, fit.batch), np.errstate(all="ignore"):
@@ -70,8 +68,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
             finally:
                 # A solver may refuse the problem at the first point.
                 if training.n_iter or training.reason:
-                    records = records_of(training, fit.state)
-                    publish(self, attributes(training.theta) | records)
+                    publish(self, attributes(training.theta) | fit.records())
         context.fit_ends({})
         if not (training.reason or incremental):
             warn(

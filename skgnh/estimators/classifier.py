@@ -28,7 +28,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     ----------
     hidden_layer_sizes : int or sequence of int, default=(100,)
         Widths of the hidden layers.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers.
     standardize : bool, default=True
         Whether to centre and scale the columns of X (sparse ones are scaled only)
@@ -150,11 +150,11 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str = "tanh",
         *,
         standardize: bool = True,
         solver: Any = "auto",
-        alpha: float = 1e-4,
+        alpha: float | str = "evidence",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
         damping: float = 0.1,

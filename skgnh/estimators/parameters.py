@@ -9,18 +9,20 @@ from sklearn.base import clone
 from sklearn.utils import check_scalar
 
 from skgnh.messages import warn
-from skgnh.solvers import Solver, all_solvers
+from skgnh.solvers import KFAC, Auto, Solver, all_solvers
 
 # Rows that estimate the curvature well enough for a step, and the share of all.
 _CURVATURE_ROWS = 2000
 _CURVATURE_SHARE = 0.1
 
 
+ALPHAS = ("evidence", "ard")
+
+
 def check_parameters(estimator: Any) -> None:
     """Raise a ValueError or TypeError that names the parameter at fault."""
     open_ended = {"include_boundaries": "neither"}
     bounds = {
-        "alpha": (Real, {"min_val": 0}),
         "damping": (Real, {"min_val": 0, **open_ended}),
         "max_iter": (Integral, {"min_val": 1}),
         "tol": (Real, {"min_val": 0}),
@@ -28,6 +30,13 @@ def check_parameters(estimator: Any) -> None:
         "validation_fraction": (Real, {"min_val": 0, "max_val": 1, **open_ended}),
     }
     parameters = estimator.get_params(deep=False)
+    if isinstance(estimator.alpha, str):
+        if estimator.alpha not in ALPHAS:
+            raise ValueError(
+                f"alpha must be a number or one of {ALPHAS}, got {estimator.alpha!r}."
+            )
+    else:
+        bounds["alpha"] = (Real, {"min_val": 0})
     for name, (kind, limits) in bounds.items():
         value = parameters[name]
         check_scalar(value, name, kind, **limits)
@@ -38,8 +47,13 @@ def check_parameters(estimator: Any) -> None:
             check_scalar(parameters[name], name, Integral, min_val=1)
 
 
-def make_solver(solver: Any) -> Solver:
-    """Return a fresh solver of the given name or a clone of the given one."""
+def make_solver(solver: Any, for_evidence: bool = False) -> Solver:
+    """Return a fresh solver of the given name or a clone of the given one.
+
+    That of `auto` for the evidence gives determinants and traces too.
+    """
+    if solver == "auto" and for_evidence:
+        return Auto(KFAC(max_iter=15, rtol=0.1, decay=0.0))
     if isinstance(solver, Solver):
         return clone(solver)
     solvers = all_solvers()

@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from skgnh.estimators.parameters import batch_sizes, check_parameters, make_solver
-from skgnh.estimators.publish import draft_of
+from skgnh.estimators.prior import learned_of, make_prior, penalty_of
+from skgnh.estimators.publish import draft_of, records_of
 from skgnh.estimators.rows import Rows, loss_unit, start_from_base_rate
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
@@ -19,6 +20,7 @@ from skgnh.objective import RestrictedObjective
 from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.scaling import Moments, Scaling
 from skgnh.training import (
+    Evidence,
     FullBatch,
     LevenbergMarquardt,
     MiniBatches,
@@ -32,6 +34,9 @@ from skgnh.training import (
 )
 
 Array = Any
+
+# First noise variance, as a share of the targets' variance.
+_FIRST_NOISE = 0.1
 
 
 class Data(NamedTuple):
@@ -62,6 +67,29 @@ class Fit:
     batch: int
     """Rows of the smallest frequent products."""
 
+    def records(self) -> dict[str, Any]:
+        """Return the attributes that tell of the training, and of its evidence."""
+        training, state = self.training, self.state
+        if state.hyper is None:
+            return records_of(training, state) | {"_penalty_": None}
+        objective, prior = training.problem.objective, self.method.prior
+        posterior = training.posterior
+        hyper = state.hyper if posterior is None else posterior.hyper
+        objective.ridge = self.method.ridge(objective, hyper)
+        loss = LOSSES[self.draft.out_activation_]
+        penalty = penalty_of(self.network, prior, hyper, loss)
+        made = records_of(training, state) | {"_penalty_": penalty}
+        if posterior is not None:
+            made |= learned_of(
+                self.network,
+                prior,
+                posterior,
+                loss,
+                self.draft._scaling_,
+                training.n_rows,
+            )
+        return made
+
 
 def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     """Check everything and return the fit; nothing of the estimator changes.
@@ -72,7 +100,13 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         If a parameter or the data are at fault.
     """
     check_parameters(estimator)
-    solver = make_solver(estimator.solver)
+    evidence = isinstance(estimator.alpha, str)
+    solver = make_solver(estimator.solver, evidence)
+    if evidence and solver.curvature != "gauss_newton":
+        raise ValueError(
+            f"alpha={estimator.alpha!r} needs the Gauss-Newton Hessian, which "
+            f"{solver} does not take: give alpha a number."
+        )
     goes_on = estimator.is_fitted and (estimator.warm_start or incremental)
     draft = draft_of(estimator, keep=goes_on)
     rows, held_out = _read(draft, data, goes_on, incremental)
@@ -89,32 +123,43 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     rows, loss = rows.with_weight(), LOSSES[draft.out_activation_]
     scaling = _learn_scaling(draft, rows, goes_on and incremental)
     rows = rows.scaled(scaling)
-    objective = rows.objective(network, loss, estimator.alpha, solver.curvature)
+    alpha = 0.0 if evidence else estimator.alpha
+    objective = rows.objective(network, loss, alpha, solver.curvature)
     if goes_on:
         start = scaling.unfold(network, start)
     else:
-        start = start_from_base_rate(objective, start)
+        start = start_from_base_rate(objective, start, exactly=evidence)
     validate = None
     if held_out is not None:
         _warn_of_one_row(held_out)
         validate = held_out.validator(network, loss, draft._score_outputs, scaling)
 
-    problem = Problem(objective, start, validate, loss_unit(objective))
+    unit = 1.0 if evidence else loss_unit(objective)
+    problem = Problem(objective, start, validate, unit)
     dropped = draft._dropped if goes_on else None
     problem, expand = _without_pruned(dropped, problem)
     batch, method = _method(estimator, solver, rows.X.shape[0], problem, incremental)
+    n = rows.total
+    if evidence:
+        if incremental and scaling.inputs is not None:
+            n = scaling.inputs.weight
+        method = _with_evidence(method, objective, estimator.alpha == "ard", n)
     training = Training(
         problem,
         max_iter=1 if incremental else estimator.max_iter,
         patience=Patience(
             estimator.tol * problem.unit,
             np.inf if incremental else estimator.n_iter_no_change,
+            floor=-np.inf if evidence else estimator.tol * problem.unit,
         ),
+        n_rows=n,
         early_stopping=early_stopping,
         verbose=estimator.verbose,
     )
     if goes_on:
         state = replace(draft._state_, theta=problem.start, bounds=None)
+        if evidence and state.hyper is None:
+            state.hyper = method.begin(problem, None).hyper
     else:
         seed = rng.randint(2**31 - 1)
         state = method.begin(problem, np.random.default_rng(seed))
@@ -219,6 +264,15 @@ def _without_pruned(
     return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
 
 
+def _with_evidence(method: Any, objective: Any, by_column: bool, n: float) -> Evidence:
+    """Return the method with a prior that the evidence updates."""
+    dispersion = 1.0
+    if objective.loss.is_equivariant:
+        # Twice the loss of the best constant is the variance of the targets.
+        dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
+    return Evidence(method, make_prior(objective.network, by_column), n, dispersion)
+
+
 def _method(
     estimator: Any, solver: Any, n: int, problem: Problem, incremental: bool
 ) -> tuple[int, Any]:
@@ -234,6 +288,7 @@ def _method(
         damping=estimator.damping,
         rule=rule,
         step_tol=float(np.finfo(problem.start.dtype).eps),
+        scaling="prior" if isinstance(estimator.alpha, str) else "none",
     )
     streamed = incremental and batch == n
     return min(batch, curvature), Streamed(method) if streamed else method

@@ -30,7 +30,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         Loss; 'poisson' has a log link and needs targets >= 0.
     hidden_layer_sizes : int or sequence of int, default=(100,)
         Widths of the hidden layers.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers.
     standardize : bool, default=True
         Whether to centre and scale the columns of X (sparse ones are scaled only) and,
@@ -151,11 +151,11 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         self,
         loss: str = "squared_error",
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str = "tanh",
         *,
         standardize: bool = True,
         solver: Any = "auto",
-        alpha: float = 1e-4,
+        alpha: float | str = "evidence",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
         damping: float = 0.1,

@@ -83,6 +83,11 @@ class Rows:
         X, targets = scaling.scale_inputs(self.X), scaling.scale_targets(self.targets)
         return Rows(X, targets, self.weights)
 
+    @property
+    def total(self) -> float:
+        """Sum of the weights."""
+        return float(self.X.shape[0] if self.weights is None else self.weights.sum())
+
     def objective(
         self, network: MLP, loss: Any, alpha: float, curvature: str = "gauss_newton"
     ) -> Objective:
@@ -117,12 +122,15 @@ def loss_unit(objective: Objective) -> float:
     return null if np.isfinite(null) and null > 0 else 1.0
 
 
-def start_from_base_rate(objective: Objective, theta: Array) -> Array:
+def start_from_base_rate(
+    objective: Objective, theta: Array, exactly: bool = False
+) -> Array:
     """Move a start to the base rate, and back from where it overflows.
 
     scikit-learn's draw of the output intercepts is taken as the deviation from the best
     constant prediction: targets far from zero and rare classes then cost no steps, and
-    rows unlike any other get the base rate, not a random prediction.
+    rows unlike any other get the base rate, not a random prediction. With `exactly`
+    there is no deviation: those are the biases that a prior draws the network to.
 
     Raises
     ------
@@ -131,7 +139,8 @@ def start_from_base_rate(objective: Objective, theta: Array) -> Array:
     """
     theta = theta.copy()
     output = objective.network.unpack(theta)[-1]
-    output[:, -1] += objective.loss.link(objective.weights @ objective.targets)
+    base = objective.loss.link(objective.weights @ objective.targets)
+    output[:, -1] = base if exactly else output[:, -1] + base
     for _ in range(_SHRINKS):
         if np.isfinite(objective.value(theta)):
             return theta

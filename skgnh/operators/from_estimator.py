@@ -71,17 +71,20 @@ def assemble(
     X: Array,
     targets: Array | None,
     weights: Array | None,
-    alpha: float,
+    penalty: Array | float,
     theta: Array | None = None,
 ) -> LoadedModel:
     """Return the parts of scikit-learn's objective over rows of given weights.
 
     The one place that says what an estimator's objective is: inputs with their ones,
-    weights of sum one, and the ridge ``alpha / sum(weights)`` at the network's weights.
+    weights of sum one, and the ridge ``penalty / sum(weights)``: one number is that of
+    the network's weights, an array of shape (P,) that of each parameter.
     """
     dtype = X.dtype
     weights, total = normalized_weights(weights, X.shape[0], dtype)
-    ridge = (network.weight_mask() * (alpha / total)).astype(dtype)
+    if np.ndim(penalty) == 0:
+        penalty = penalty * network.weight_mask()
+    ridge = (penalty / total).astype(dtype)
     return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 
@@ -151,7 +154,10 @@ def load_estimator(
     weights = _row_weights(estimator, X, y, sample_weight)
     raw = network.from_coefs(coefs, estimator.intercepts_)
     theta, X = scaling.unfold(network, raw), scaling.scale_inputs(X)
-    return assemble(network, loss, X, targets, weights, estimator.alpha, theta)
+    penalty = getattr(estimator, "_penalty_", None)
+    if penalty is None:
+        penalty = estimator.alpha
+    return assemble(network, loss, X, targets, weights, penalty, theta)
 
 
 def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) -> Array:

@@ -15,6 +15,7 @@ from skgnh.operators.gram import values_of
 from skgnh.operators.random import generator
 from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
+from skgnh.operators.scaled import ScaledRoot, by_inputs
 from skgnh.operators.tables import PairTables
 
 Array = Any
@@ -185,6 +186,20 @@ class GaussNewtonHessian(Curvature):
         (out,) = self.linearization.sum(part, numbers)
         out += self.ridge * directions
         return out.T
+
+    def scaled(self, d: Array) -> Curvature:
+        """Return ``diag(d) H diag(d)``, with all that H offers if d is by inputs.
+
+        That is, the same for all neurons of a layer.
+        """
+        if not by_inputs(self.network, d):
+            return super().scaled(d)
+        ridge = self.ridge * d**2
+        # The root of the ridge's inverse makes it one, whatever rounding says.
+        ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
+        out = GaussNewtonHessian(self.linearization, self.loss, self.weights, ridge)
+        out.root = ScaledRoot(self.root, d)
+        return out
 
     def restricted(self, index: Array) -> RestrictedHessian:
         """Return the Hessian on some parameters, where the others do not move.

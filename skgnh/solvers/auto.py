@@ -13,10 +13,11 @@ from skgnh.solvers.sketched_gram import SketchedGram
 _EXACT_IS_WORTH = 4
 # About ten milliseconds of one core: not worth truncating.
 _CHEAP = 5e8
+_CHEAP_WITH_TRACES = 1.5e8
 
 
 class Auto(Solver):
-    r"""Take an exact solver if it is cheap enough, else conjugate gradients.
+    r"""Take an exact solver if it is cheap enough, else an iterative one.
 
     Each solver's :meth:`~Solver.price` at H says what a step would cost and hold. The
     cheapest of `gram`, `dense` and `sketched_gram` (whose error is one per cent) that H
@@ -25,6 +26,14 @@ class Auto(Solver):
     otherwise. An operator that is no sum over samples gets `gram` if it offers a Gram
     matrix, as one of low rank does, else `dense` if it can be an array within the
     working memory.
+
+    Parameters
+    ----------
+    iterative : Solver, optional
+        What is taken where no exact one is; `cg` if None. Another one, for a training
+        that asks each factor for determinants and traces too, is taken where an exact
+        step costs more than 1.5e8 multiply-adds, and `sketched_gram`, which has none,
+        is left out.
 
     Examples
     --------
@@ -42,26 +51,33 @@ class Auto(Solver):
     memory = "that of the solver it takes"
     use = "the default"
 
+    def __init__(self, iterative: Solver | None = None):
+        self.iterative = iterative
+
     def select(self, H: Any) -> Solver:
         """Return the solver that the rule takes for H."""
         H = as_curvature(H)
-        prices = {
-            solver: solver.price(H)
-            for solver in (Gram(), Dense(), SketchedGram())
-            if solver.serves(H)
-        }
+        candidates = [Gram(), Dense()]
+        if self.iterative is None:
+            candidates.append(SketchedGram())
+        prices = {solver: solver.price(H) for solver in candidates if solver.serves(H)}
         exact = [
             solver
             for solver, price in prices.items()
             if fits(price.numbers * H.dtype.itemsize)
         ]
-        iterative = CG()
+        iterative = self.iterative
+        if iterative is None or not iterative.serves(H):
+            iterative = CG()
         if not exact:
             return iterative
         if "samples" not in H.offers:
             return exact[0]
         best = min(exact, key=lambda solver: prices[solver].operations)
-        most = max(_CHEAP, _EXACT_IS_WORTH * iterative.price(H).operations)
+        if self.iterative is None:
+            most = max(_CHEAP, _EXACT_IS_WORTH * iterative.price(H).operations)
+        else:
+            most = _CHEAP_WITH_TRACES
         return best if prices[best].operations <= most else iterative
 
     def price(self, H: Any) -> Price:

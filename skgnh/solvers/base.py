@@ -63,6 +63,8 @@ class Factor(ABC):
         What it is a factor of.
     """
 
+    knows_determinant = False
+
     def __init__(self, H: Curvature):
         self._H = H
 
@@ -75,6 +77,15 @@ class Factor(ABC):
     def products(self) -> int:
         """Products with H that its solves have spent so far."""
         return 0
+
+    @property
+    def surrogate(self) -> "Factor | None":
+        """What answers for traces and determinants at each point of a training.
+
+        The factor itself or, where that takes many solves, its approximation of H; None
+        where neither knows a determinant.
+        """
+        return self if self.knows_determinant else None
 
     def carried(self) -> Any:
         """Return what the next factor of the same solver may go on from, or None.

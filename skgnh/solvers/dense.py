@@ -78,6 +78,8 @@ class Dense(Solver):
 class DenseFactor(Factor):
     """A symmetric array, factorised anew for a few dampings, then once for all."""
 
+    knows_determinant = True
+
     def __init__(self, H: Curvature, max_cholesky: int):
         super().__init__(H)
         self._array, self._left = finite_array(H), max_cholesky

@@ -101,6 +101,8 @@ class DualFactor(Factor):
 class GramFactor(DualFactor):
     """The exact Gram matrices of the parameters of equal ridge."""
 
+    knows_determinant = True
+
     def __init__(self, H: Curvature):
         n_values, numbers = len(np.unique(H.ridge)), H.root.shape[0] ** 2
         kept = n_values <= _PARTS and fits((n_values + 2) * numbers * H.dtype.itemsize)

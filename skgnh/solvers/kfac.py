@@ -81,6 +81,8 @@ class KroneckerFactor(Factor):
 
     name = "KFAC"
 
+    knows_determinant = True
+
     def __init__(self, H: Any, n_probes: int | None = None, random_state: Any = None):
         super().__init__(H)
         factors = kronecker_factors(H, n_probes, random_state)

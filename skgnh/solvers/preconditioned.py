@@ -129,6 +129,11 @@ class PreconditionedFactor(Factor):
         """Products with H spent so far, those of the approximation included."""
         return self._products + self.inner.products
 
+    @property
+    def surrogate(self) -> Factor | None:
+        """That of the approximation."""
+        return self.inner.surrogate
+
     def carried(self) -> Iterate:
         """Return the last solution, and what the approximation carries."""
         return Iterate(self.solution, self.inner.carried())

@@ -1,6 +1,7 @@
 """Methods that minimise an objective; nothing here knows an estimator."""
 
 from skgnh.training.damping import nielsen, success
+from skgnh.training.evidence import Evidence, Hyper, Posterior, Prior
 from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
 from skgnh.training.point import Point, Trial
 from skgnh.training.run import Patience, Training
@@ -10,11 +11,15 @@ from skgnh.training.stream import Streamed
 
 __all__ = [
     "Batch",
+    "Evidence",
     "FullBatch",
+    "Hyper",
     "LevenbergMarquardt",
     "MiniBatches",
     "Patience",
     "Point",
+    "Posterior",
+    "Prior",
     "Problem",
     "State",
     "Step",

@@ -18,6 +18,7 @@ Array = Any
 # The least damping is eps to this power times the scale of H: with less, the damped
 # matrix of a singular H is singular to rounding.
 _LEAST = 4 / 3
+_SCALINGS = ("none", "diagonal", "prior")
 # Output probes for the mean of the diagonal that sets the scale of the damping.
 _SCALE_PROBES = 4
 
@@ -60,6 +61,8 @@ class Step:
     """Seconds since the generator began, the caller's own work excluded."""
     point: Point
     """The point that it starts from, with its curvature and factor."""
+    posterior: Any = None
+    """What the evidence says of that point, where it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ class LevenbergMarquardt:
 
     def __post_init__(self):
         """Refuse a scaling that is not known."""
-        if self.scaling not in ("none", "diagonal"):
+        if self.scaling not in _SCALINGS:
             raise ValueError(
-                f"scaling must be 'none' or 'diagonal', got {self.scaling!r}."
+                f"scaling must be one of {_SCALINGS}, got {self.scaling!r}."
             )
 
     def begin(self, problem: Problem, rng: Any) -> State:
@@ -120,9 +123,12 @@ class LevenbergMarquardt:
             value = objective.value(theta, batch.judge)
         if self.scaling == "diagonal":
             state.scale = _running_scale(H, state.scale)
+        elif self.scaling == "prior":
+            state.scale = H.ridge
         if state.bounds is None:
             self._set_damping(H, state)
-        return Point(theta, value, gradient, H, self.solver, state.carried, state.scale)
+        scaling = state.scale, self.scaling == "diagonal"
+        return Point(theta, value, gradient, H, self.solver, state.carried, *scaling)
 
     def _set_damping(self, H: Any, state: State) -> None:
         """Set bounds of the damping and, at a start, the first one."""

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg.scaled import ScaledCurvature
-
 Array = Any
 
 
@@ -56,6 +54,8 @@ class Point:
         What the solver kept of earlier points.
     scale : ndarray of shape (P,), optional
         D, of the damped system :math:`(H + \lambda D) s = -g`; the identity if None.
+    bounded : bool, default=False
+        Whether to refuse steps longer than theta, both scaled by the root of D.
     """
 
     def __init__(
@@ -67,11 +67,13 @@ class Point:
         solver: Any,
         carried: Any = None,
         scale: Array | None = None,
+        bounded: bool = False,
     ):
         self.theta, self.value, self.gradient, self.H = theta, value, gradient, H
-        self.solver, self._carried = solver.select(H), carried
+        self._carried, self._bounded = carried, bounded
         self._root = None if scale is None else scale**-0.5
-        self._scaled = H if scale is None else ScaledCurvature(H, self._root)
+        self.scaled = H if scale is None else H.scaled(self._root)
+        self.solver = solver.select(self.scaled)
         self.factor, self._spent = None, 0
 
     @property
@@ -108,19 +110,16 @@ class Point:
     def _solve(self, g: Array, damping: float) -> tuple[Array, Array]:
         """Return the step in the scaled coordinates, and H times it."""
         if self.factor is None:
-            self.factor = self.solver.factor(self._scaled, self._carried)
+            self.factor = self.solver.factor(self.scaled, self._carried)
         s = self.factor.solve(-g, damping)
-        Hs = self._scaled @ s
+        Hs = self.scaled @ s
         if not np.isfinite(Hs).all():
             raise LinAlgError("The step is not finite.")
         return s, Hs
 
     def _is_leap(self, s: Array) -> bool:
-        """Say whether a scaled step is longer than the parameters, which no model is.
-
-        Where the damping is not scaled, lengths of different units have no meaning.
-        """
-        if self._root is None:
+        """Say whether a step is longer than the parameters, which no model is."""
+        if not self._bounded:
             return False
         return norm(s) > norm(self.theta / self._root) > 0
 

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from skgnh.messages import warn
+from skgnh.training.evidence import Posterior
 from skgnh.training.levenberg_marquardt import Step
 from skgnh.training.state import Problem
 
 Array = Any
 
-_HISTORY = [f.name for f in fields(Step) if f.name not in ("theta", "point")]
+_HISTORY = [
+    f.name for f in fields(Step) if f.name not in ("theta", "point", "posterior")
+]
 # Steps of an epoch that say whether it can improve.
 _STEPS = 10
 _REASONS = {
@@ -26,12 +29,12 @@ _REASONS = {
 class Patience:
     """Count iterations without an improvement of `tol` over the best value.
 
-    The values are never negative: one below `tol` cannot improve by it again, so that
-    no patience helps.
+    A value below `floor` cannot improve by `tol` again, so that no patience helps.
     """
 
     tol: float
     n_iter_no_change: float
+    floor: float = -np.inf
     best: float = np.inf
     count: float = 0.0
 
@@ -42,7 +45,7 @@ class Patience:
         """
         self.count = self.count + share if not value <= self.best - self.tol else 0
         self.best = min(self.best, value) if np.isfinite(value) else self.best
-        return self.count > self.n_iter_no_change or value < self.tol
+        return self.count > self.n_iter_no_change or value < self.floor
 
 
 @dataclass
@@ -54,6 +57,8 @@ class Training:
     patience: Patience
     early_stopping: bool = False
     verbose: bool = False
+    n_rows: float = 1.0
+    """Sum of the weights of the rows."""
     theta: Array = None
     loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
@@ -62,6 +67,8 @@ class Training:
     epoch: list[float] = field(default_factory=list)
     """Values of the points of the iteration under way."""
     solver: Any = None
+    posterior: Posterior | None = None
+    """What the evidence says of the parameters that are kept."""
     reason: str = ""
     """Why it ended; empty while it has not, or where `max_iter` ended it."""
 
@@ -125,7 +132,7 @@ class Training:
         # A full batch is tried until a step succeeds, a mini-batch once.
         share = 1.0 if step.accepted else min(1.0, len(self.epoch) / _STEPS)
         self.epoch = []
-        watched = self._validate(step.theta)
+        watched = self._validate(step)
         if self.verbose:
             self._print(step)
         if step.status:
@@ -134,18 +141,34 @@ class Training:
             return "the loss no longer improves by tol"
         return ""
 
-    def _validate(self, theta: Array) -> float:
+    def _validate(self, step: Step) -> float:
         """Keep the parameters, or the best; return the value that patience watches."""
-        if self.problem.validate is None:
-            self.theta = theta
-            return self.loss_curve[-1]
-        loss, score = self.problem.validate(theta)
+        watched = self.loss_curve[-1]
         best = min(self.validation_loss_curve, default=np.inf)
-        if not self.early_stopping or loss < best:
-            self.theta = theta
-        self.validation_loss_curve.append(loss)
-        self.validation_scores.append(score)
-        return loss if self.early_stopping else self.loss_curve[-1]
+        if self.problem.validate is not None:
+            loss, score = self.problem.validate(step.theta)
+            self.validation_loss_curve.append(loss)
+            self.validation_scores.append(score)
+        if self.early_stopping:
+            if loss < best:
+                self.theta, self.posterior = step.theta, step.posterior
+            return loss
+        if step.posterior is None:
+            self.theta = step.theta
+            return watched
+        return self._weigh(step)
+
+    def _weigh(self, step: Step) -> float:
+        """Keep the parameters of most evidence; return minus it, in nats a row.
+
+        The step from the best point yet is kept until its own evidence is known.
+        """
+        evidence = step.posterior.log_evidence
+        if self.posterior is None or evidence > self.posterior.log_evidence:
+            self.theta, self.posterior = step.theta, step.posterior
+        elif self.posterior is not None:
+            self.theta = self.posterior.theta
+        return -evidence / self.n_rows
 
     def _print(self, step: Step) -> None:
         line = (

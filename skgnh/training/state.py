@@ -43,5 +43,7 @@ class State:
     """Largest diagonal of H so far, (P,), where the damping is scaled by it."""
     order: Array | None = None
     """The rows of the next epoch in their order, where one is drawn ahead."""
+    hyper: Any = None
+    """Prior precisions and noise, where the evidence chooses them."""
     pending: tuple[Array, float] | None = None
     """Parameters before a step that rows to come will judge, and its promise."""

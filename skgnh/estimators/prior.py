@@ -1,0 +1,62 @@
+"""The prior of a network's parameters, and what the evidence made of it."""
+
+from typing import Any
+
+import numpy as np
+
+from skgnh.network import MLP
+from skgnh.training import Hyper, Posterior, Prior
+
+Array = Any
+
+# Precision of the output biases: with all else at zero they are the base rates.
+_OUTPUT_BIAS = 1e-2
+
+
+def make_prior(network: MLP, by_column: bool) -> Prior:
+    """Return groups and first precisions of weights and biases, layer by layer.
+
+    A weight's first precision is its number of inputs: a strong prior, of which the
+    evidence takes what the data have reason to. With `by_column` each input column has
+    a precision of its own.
+    """
+    groups = np.empty(network.n_parameters, dtype=int)
+    start = []
+    for depth, layer in enumerate(network.unpack(groups)):
+        fan = layer.shape[1] - 1
+        count = fan if by_column and depth == 0 else 1
+        layer[:, :-1] = len(start) + (np.arange(fan) if count > 1 else 0)
+        layer[:, -1] = len(start) + count
+        start += [float(fan)] * count + [float(fan)]
+    start[-1] = _OUTPUT_BIAS
+    fixed = np.zeros(len(start), dtype=bool)
+    fixed[-1] = True
+    return Prior(groups, np.array(start), fixed)
+
+
+def penalty_of(network: MLP, prior: Prior, hyper: Hyper, loss: Any) -> Array:
+    """Return the penalty alpha of each parameter, as the objective counts it, (P,)."""
+    rate = loss.rate(network.n_outputs, hyper.dispersion)
+    return hyper.precision[prior.groups] / rate
+
+
+def learned_of(
+    network: MLP, prior: Prior, posterior: Posterior, loss: Any, scaling: Any, n: float
+) -> dict[str, Any]:
+    """Return the fitted attributes that the evidence gives, in the targets' units."""
+    hyper = posterior.hyper
+    layers = network.unpack(hyper.precision[prior.groups])
+    relevance = network.unpack(1 / hyper.precision[prior.groups])[0][0, :-1]
+    log_evidence, noise = posterior.log_evidence, None
+    if loss.has_dispersion:
+        noise = hyper.dispersion
+    if scaling.outputs is not None:
+        noise = noise * scaling.outputs.scale**2
+        log_evidence -= n * float(np.log(scaling.outputs.scale).sum())
+    return {
+        "log_marginal_likelihood_": log_evidence,
+        "noise_variance_": noise,
+        "prior_precision_": [layer[0].copy() for layer in layers],
+        "effective_parameters_": float(posterior.gamma.sum()),
+        "feature_relevance_": relevance / relevance.max(),
+    }

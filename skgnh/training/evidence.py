@@ -1,0 +1,193 @@
+r"""Prior precisions and noise by the evidence, updated as the training goes.
+
+Up to constants the negative logarithm of the posterior of n rows is
+
+.. math:: n \rho f(\theta), \qquad
+          f = \frac1n \sum_i \ell_i + \frac12 \theta^T R\, \theta, \quad
+          R = \mathrm{diag}(\alpha) / (n \rho)
+
+with the rate :math:`\rho` of the loss in the likelihood (one over the noise variance,
+for the squared error). In the prior's own units the Hessian of f is M + I with
+:math:`M = R^{-1/2} H R^{-1/2}`, H that of the mean loss, and Laplace's approximation of
+the evidence and MacKay's updates are
+
+.. math:: \log Z = -n \rho f(\theta) + n c - \tfrac12 \log\det(I + M), \qquad
+          \alpha_g = \gamma_g / \|\theta_g\|^2, \quad
+          \gamma_g = \mathrm{tr}_g\, M (I + M)^{-1} .
+
+References
+----------
+.. [1] D. MacKay, "A practical Bayesian framework for backpropagation networks", Neural
+       Computation 4(3), 1992.
+.. [2] F. Foresee, M. Hagan, "Gauss-Newton approximation to Bayesian learning", ICNN
+       1997.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from skgnh.solvers import KFAC
+from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
+from skgnh.training.point import Point
+from skgnh.training.state import Problem, State
+
+Array = Any
+
+# Points before the first update: gamma means little far from a minimum.
+_FIRST = 3
+# Share of an update that is taken, in the logarithm.
+_MIX = 0.5
+_LEAST, _MOST = 1e-4, 1e6
+
+
+class Hyper(NamedTuple):
+    """What the evidence chooses."""
+
+    precision: Array
+    """alpha of each group, (G,)."""
+    dispersion: float
+    """Noise variance; 1 where the likelihood has none."""
+    points: int = 0
+    """At how many points it was looked at."""
+
+
+class Posterior(NamedTuple):
+    """What the evidence says of one point."""
+
+    theta: Array
+    """The point, (P,)."""
+    hyper: Hyper
+    """What it was judged with."""
+    log_evidence: float
+    """Logarithm of the evidence, in nats."""
+    gamma: Array
+    """Effective number of parameters of each group, (G,)."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Groups of parameters that share a precision.
+
+    Parameters
+    ----------
+    groups : ndarray of int of shape (P,)
+        Group of each parameter.
+    start : ndarray of shape (G,)
+        First precisions.
+    fixed : ndarray of bool of shape (G,)
+        Those that are never updated.
+    """
+
+    groups: Array
+    start: Array
+    fixed: Array
+
+    def sums(self, values: Array) -> Array:
+        """Return the sums over each group, (G,)."""
+        return np.bincount(self.groups, values, len(self.start))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A method whose objective's ridge follows the evidence.
+
+    The objective's `ridge` is set anew at each accepted step, from the factor of the
+    point that it starts from: no factor is made for the evidence alone, but where the
+    solver's knows no determinant.
+
+    Parameters
+    ----------
+    method : LevenbergMarquardt
+        What takes the steps.
+    prior : Prior
+        Groups of parameters.
+    n : float
+        Sum of the weights of the rows.
+    dispersion : float
+        First noise variance.
+    """
+
+    method: LevenbergMarquardt
+    prior: Prior
+    n: float
+    dispersion: float = 1.0
+
+    def begin(self, problem: Problem, rng: Any) -> State:
+        """Return the state of the start, with the first prior."""
+        state = self.method.begin(problem, rng)
+        state.hyper = Hyper(self.prior.start, self.dispersion)
+        return state
+
+    def steps(self, problem: Problem, state: State) -> Iterator[Step]:
+        """Yield steps; those that leave a point with the posterior there."""
+        objective = problem.objective
+        objective.ridge = self.ridge(objective, state.hyper)
+        for step in self.method.steps(problem, state):
+            if not step.ends_batch or step.point.factor is None:
+                yield step
+                continue
+            posterior = self.posterior(objective, step.point, state.hyper)
+            state.hyper = self._updated(objective, step, posterior)
+            objective.ridge = self.ridge(objective, state.hyper)
+            yield replace(step, posterior=posterior)
+
+    def ridge(self, objective: Any, hyper: Hyper) -> Array:
+        """Return R, of shape (P,)."""
+        rate = objective.loss.rate(objective.network.n_outputs, hyper.dispersion)
+        ridge = hyper.precision[self.prior.groups] / (self.n * rate)
+        return ridge.astype(objective.weights.dtype)
+
+    def posterior(self, objective: Any, point: Point, hyper: Hyper) -> Posterior:
+        """Return evidence and effective parameters, from the point's factor."""
+        factor = point.factor.surrogate
+        if factor is None:
+            factor = KFAC(direct=True).factor(point.scaled)
+        prior = self.prior
+        try:
+            rest = factor.trace_of_inverse(prior.groups, 0.0)
+            logdet = factor.logdet(0.0)
+        except LinAlgError:
+            return Posterior(point.theta, hyper, -np.inf, np.zeros(len(prior.start)))
+        size = prior.sums(np.ones(len(prior.groups)))
+        gamma = np.clip(size - rest, 1e-3, size)
+        log_evidence = self._log_joint(objective, point.theta, point.value, hyper)
+        return Posterior(point.theta, hyper, log_evidence - 0.5 * logdet, gamma)
+
+    def _log_joint(
+        self, objective: Any, theta: Array, value: float, hyper: Hyper
+    ) -> float:
+        """Return log-likelihood and log-prior without the determinant of its A."""
+        d, loss = objective.network.n_outputs, objective.loss
+        penalty = 0.5 * float(hyper.precision @ self.prior.sums(_squares(theta)))
+        mean = value - penalty / (self.n * loss.rate(d, hyper.dispersion))
+        return self.n * loss.log_likelihood(mean, d, hyper.dispersion) - penalty
+
+    def _updated(self, objective: Any, step: Step, posterior: Posterior) -> Hyper:
+        """Return MacKay's update at the parameters after the step, but in part."""
+        hyper = posterior.hyper._replace(points=posterior.hyper.points + 1)
+        if hyper.points < _FIRST or not np.isfinite(posterior.log_evidence):
+            return hyper
+        prior, gamma = self.prior, posterior.gamma
+        sums = np.maximum(prior.sums(_squares(step.theta)), 1e-300)
+        found = np.clip(gamma / sums, _LEAST, _MOST)
+        precision = hyper.precision ** (1 - _MIX) * found**_MIX
+        precision = np.where(prior.fixed, hyper.precision, precision)
+        d, loss = objective.network.n_outputs, objective.loss
+        rate = loss.rate(d, hyper.dispersion)
+        penalty = 0.5 * float(hyper.precision @ prior.sums(_squares(step.theta)))
+        mean = max(step.value - penalty / (self.n * rate), 0.0)
+        dispersion = loss.dispersion(mean, self.n, d, float(gamma.sum()))
+        dispersion = max(dispersion, _NOISELESS * self.dispersion)
+        return hyper._replace(precision=precision, dispersion=dispersion)
+
+
+# Of the first noise variance: where nothing is left to explain.
+_NOISELESS = 1e-9
+
+
+def _squares(theta: Array) -> Array:
+    return np.square(theta, dtype=np.float64)
