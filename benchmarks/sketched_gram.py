@@ -22,6 +22,7 @@ from sklearn import config_context
 from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
+from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -72,8 +73,10 @@ class FirstLayerRoot(LinearOperator):
         return (self.X @ self.X.T) * (self.B @ self.B.T), 0
 
 
-class FirstLayer(LinearOperator):
+class FirstLayer(Curvature):
     """The Gauss-Newton Hessian in W of half the squared error, as solvers take it."""
+
+    offers = frozenset({"root", "gram", "layers"})
 
     def __init__(self, B, X):
         self.root = FirstLayerRoot(B, X)
