@@ -1,5 +1,7 @@
 """Ridges that vary, as evidence sets them: of layers, of biases, of input columns."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from cases import Case, assert_close
@@ -7,7 +9,11 @@ from scipy import sparse
 from sklearn import config_context
 from solved import exact, right_hand_side
 
-from skgnh.operators import compress_jacobian
+from skgnh.linearization import Linearization
+from skgnh.losses import LOSSES
+from skgnh.network import MLP, append_one
+from skgnh.operators import GaussNewtonHessian, compress_jacobian
+from skgnh.operators.sketch import sketched_grams
 from skgnh.solvers import Gram, SketchedGram, all_solvers
 
 CASES = [
@@ -134,6 +140,22 @@ def test_sketches_precondition_whatever_the_ridge(transform, kind, along):
     factor = solver.factor(H)
     A = array(case, H) + 1e-2 * np.eye(H.shape[0])
     assert_close(factor.solve(rhs, 1e-2), np.linalg.solve(A, rhs), rtol=1e-9)
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_inputs_are_sketched_only_where_they_have_one_ridge(varies):
+    rng, network = np.random.default_rng(0), MLP((300, 2, 1), ("tanh",))
+    inputs = append_one(rng.standard_normal((12, 300)))
+    linearization = Linearization(network, network.initialize(rng), inputs)
+    ridge = by_layer(network)
+    network.unpack(ridge)[0][:, :150] *= 5 if varies else 1
+    H = GaussNewtonHessian(linearization, LOSSES["identity"], np.ones(12), ridge)
+    way = {"transform": "srht", "oversampling": 2, "along": "neurons", "rng": rng}
+    exact_ones = [gram for _, gram in H.gram_by_ridge()]
+    sketched = [gram for _, gram in H.gram_by_ridge(partial(sketched_grams, **way))]
+    errors = [abs(a - b).max() for a, b in zip(sketched, exact_ones, strict=True)]
+    assert (max(errors) > 0.1) is not varies
+    assert not varies or max(errors) < 1e-10
 
 
 def test_low_rank_takes_a_ridge_of_every_parameter():
