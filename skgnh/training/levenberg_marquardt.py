@@ -175,7 +175,8 @@ class LevenbergMarquardt:
         if trial.accepted:
             return ""
         eps = float(np.finfo(point.theta.dtype).eps)
-        is_hidden = trial.predicted <= eps * abs(point.value)
+        # An approximate solve may promise a rise, which more damping mends.
+        is_hidden = abs(trial.predicted) <= eps * abs(point.value)
         return "damping" if is_most_damped or is_hidden else ""
 
     def _is_small(self, trial: Trial, point: Point) -> bool:
