@@ -3,6 +3,7 @@
 import pytest
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tasks import PENALISED
 
 from skgnh import (
     GaussNewtonAutoencoder,
@@ -13,10 +14,10 @@ from skgnh.solvers import MFAC, SketchedGram, all_solvers
 
 # The checks compare fits to seven digits. Few iterations keep rounding from growing
 # beyond that, which it does in any training that is not convex.
-FEW = {"max_iter": 10}
+FEW = PENALISED | {"max_iter": 10}
 # Iterations on 15 rows go on after they have found all that there is to find, and lose
 # digits in an ill-conditioned system; a penalty and a damping bound its condition.
-BOUNDED = {"max_iter": 2, "alpha": 1, "damping": 10}
+BOUNDED = PENALISED | {"max_iter": 2, "alpha": 1, "damping": 10}
 # Iterations that end early end elsewhere when rows are weighted instead of repeated.
 PRECISE = {"solver": SketchedGram(rtol=1e-12)} | FEW
 SETTINGS = {
@@ -31,10 +32,11 @@ SETTINGS = {
 
 
 def estimators():
-    yield GaussNewtonMLPClassifier()
-    yield GaussNewtonMLPRegressor()
-    yield GaussNewtonMLPRegressor("poisson", (10,), **FEW)
-    yield GaussNewtonAutoencoder()
+    for settings in ({}, {"alpha": 1e-4}):
+        yield GaussNewtonMLPClassifier(**settings)
+        yield GaussNewtonMLPRegressor(**settings)
+        yield GaussNewtonMLPRegressor("poisson", **settings)
+        yield GaussNewtonAutoencoder(**settings)
     for name in all_solvers():
         settings = {"solver": name} | SETTINGS.get(name, FEW)
         yield GaussNewtonMLPClassifier((10,), **settings)
