@@ -5,12 +5,12 @@ import warnings
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the user's that led here, past this package and sklearn."""
+    """Warn at the user's line that led here, past this package and scikit-learn."""
     frame, level = sys._getframe(), 0
     while frame is not None:
         level += 1
         package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("skgnh", "sklearn"):
+        if package not in ("skgnh", "sklearn", "joblib"):
             break
         frame = frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -83,7 +83,7 @@ class Factor(ABC):
         """What answers for traces and determinants at each point of a training.
 
         The factor itself or, where that takes many solves, its approximation of H; None
-        where neither knows a determinant.
+        where neither knows a determinant without damping.
         """
         return self if self.knows_determinant else None
 

@@ -124,8 +124,6 @@ class HMatrixFactor(Factor):
 
     name = "HMatrix"
 
-    knows_determinant = True
-
     def __init__(self, H: Curvature, approximations: list[Approximation], seed: int):
         super().__init__(H)
         self._seed, self._open = seed, approximations

@@ -81,8 +81,6 @@ class LowRankFactor(Factor):
 
     name = "Nystrom"
 
-    knows_determinant = True
-
     def __init__(self, H: Curvature, G: Array, tail: float):
         super().__init__(H)
         U, singular, _ = np.linalg.svd(G, full_matrices=False)

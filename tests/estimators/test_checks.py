@@ -32,11 +32,15 @@ SETTINGS = {
 
 
 def estimators():
-    for settings in ({}, {"alpha": 1e-4}):
-        yield GaussNewtonMLPClassifier(**settings)
-        yield GaussNewtonMLPRegressor(**settings)
-        yield GaussNewtonMLPRegressor("poisson", **settings)
-        yield GaussNewtonAutoencoder(**settings)
+    yield GaussNewtonMLPClassifier()
+    yield GaussNewtonMLPRegressor()
+    yield GaussNewtonMLPRegressor("poisson")
+    yield GaussNewtonAutoencoder()
+    settings = {"alpha": 1e-4, "max_iter": 50}
+    yield GaussNewtonMLPClassifier((10,), **settings)
+    yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
+    yield GaussNewtonMLPRegressor("poisson", (10,), **settings)
+    yield GaussNewtonAutoencoder((6, 2), **settings)
     for name in all_solvers():
         settings = {"solver": name} | SETTINGS.get(name, FEW)
         yield GaussNewtonMLPClassifier((10,), **settings)
