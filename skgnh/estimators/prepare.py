@@ -158,8 +158,9 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     )
     if goes_on:
         state = replace(draft._state_, theta=problem.start, bounds=None)
-        if evidence and state.hyper is None:
-            state.hyper = method.begin(problem, None).hyper
+        if evidence != (state.hyper is not None):
+            # The steps are of another scale: the parameters and the draws go on.
+            state = method.begin(problem, state.rng)
     else:
         seed = rng.randint(2**31 - 1)
         state = method.begin(problem, np.random.default_rng(seed))

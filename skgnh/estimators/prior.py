@@ -11,6 +11,14 @@ Array = Any
 
 # Precision of the output biases: with all else at zero they are the base rates.
 _OUTPUT_BIAS = 1e-2
+# The attributes of :func:`learned_of`.
+EVIDENCE = (
+    "log_marginal_likelihood_",
+    "noise_variance_",
+    "prior_precision_",
+    "effective_parameters_",
+    "feature_relevance_",
+)
 
 
 def make_prior(network: MLP, by_column: bool) -> Prior:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.estimators.prior import EVIDENCE
 from skgnh.training import State, Training
 
 
@@ -18,11 +19,13 @@ def learned(estimator: Any) -> dict[str, Any]:
 
 
 def draft_of(estimator: Any, keep: bool) -> Any:
-    """Return a copy that may read data, with or without what was learned before."""
-    draft = copy(estimator)
-    if not keep:
-        for name in learned(draft):
-            delattr(draft, name)
+    """Return a copy that may read data, with or without what was learned before.
+
+    What the evidence said of the parameters is not of those to come.
+    """
+    draft, names = copy(estimator), learned(estimator).keys()
+    for name in names & set(EVIDENCE) if keep else names:
+        delattr(draft, name)
     return draft
 
 

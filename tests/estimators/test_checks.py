@@ -35,8 +35,10 @@ def estimators():
     yield GaussNewtonMLPClassifier()
     yield GaussNewtonMLPRegressor()
     yield GaussNewtonMLPRegressor("poisson")
-    yield GaussNewtonAutoencoder()
-    settings = {"alpha": 1e-4, "max_iter": 50}
+    # Wider, `auto` takes an exact solver for rows with weights and a truncated one for
+    # the many more that are repeated.
+    yield GaussNewtonAutoencoder((10, 2))
+    settings = FEW | {"standardize": True}
     yield GaussNewtonMLPClassifier((10,), **settings)
     yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
     yield GaussNewtonMLPRegressor("poisson", (10,), **settings)

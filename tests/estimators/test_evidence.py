@@ -6,16 +6,10 @@ from sklearn.model_selection import train_test_split
 from tasks import DEFAULTS, KINDS, fit, fitted, predictions, task
 
 from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
+from skgnh.estimators.prior import EVIDENCE
 from skgnh.solvers import all_solvers
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
-NAMES = (
-    "log_marginal_likelihood_",
-    "noise_variance_",
-    "prior_precision_",
-    "effective_parameters_",
-    "feature_relevance_",
-)
 
 
 @EVERY
@@ -43,9 +37,9 @@ def test_attributes_of_the_evidence(kind):
 def test_a_number_for_alpha_leaves_none_of_them(kind):
     estimator, X, y = fitted(kind, **DEFAULTS)
     fit(estimator.set_params(alpha=0.1), X, y)
-    assert not [name for name in NAMES if hasattr(estimator, name)]
+    assert not [name for name in EVIDENCE if hasattr(estimator, name)]
     fit(estimator.set_params(alpha="evidence"), X, y)
-    assert not [name for name in NAMES if not hasattr(estimator, name)]
+    assert not [name for name in EVIDENCE if not hasattr(estimator, name)]
 
 
 @pytest.mark.parametrize("kind", ["regression", "multiclass"])

@@ -1,11 +1,14 @@
 """Going on from a fitted model: warm start, partial_fit, interrupts."""
 
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from tasks import (
     CLASSIFICATION,
     KINDS,
+    MODES,
     assert_same_model,
     fit,
     fitted,
@@ -15,7 +18,8 @@ from tasks import (
 )
 
 from skgnh.objective import Objective
-from skgnh.solvers import all_solvers
+from skgnh.solvers import MFAC, all_solvers
+from skgnh.training import FullBatch
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
 SOLVERS = pytest.mark.parametrize("solver", all_solvers())
@@ -213,3 +217,99 @@ def test_fit_goes_on_after_an_interrupt(monkeypatch, done):
     monkeypatch.undo()
     before = estimator.loss_
     assert fit(estimator, X, y).loss_ < before
+
+
+# ---- the state that is gone on from --------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_partial_fit_keeps_the_window_of_m_fac(mode):
+    settings = {"solver": MFAC(n_gradients=40), **MODES[mode]}
+    estimator, X, y = task("regression", **settings)
+    filled = []
+    for _ in range(4):
+        estimator.partial_fit(X, y)
+        filled.append(estimator._state_.carried)
+    sizes = [len(pickle.dumps(carried)) for carried in filled]
+    assert all(carried is not None for carried in filled)
+    # A window of one iteration's gradients would stay as long as it was.
+    assert sizes[-1] >= sizes[0]
+    assert pickle.dumps(filled[0]) != pickle.dumps(filled[-1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["multiclass", "regression", "autoencoder"])
+def test_partial_fit_with_an_integer_seed_draws_other_rows_each_time(kind, mode):
+    drawn = []
+
+    class Noted(FullBatch):
+        def batches(self, state):
+            for batch in super().batches(state):
+                drawn.append(batch.curvature)
+                yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skgnh.estimators.prepare.FullBatch", Noted)
+        settings = {"curvature_batch_size": 20, **MODES[mode]}
+        estimator, X, y = task(kind, **settings)
+        classes = {"classes": np.unique(y)} if kind == "multiclass" else {}
+        for _ in range(4):
+            estimator.partial_fit(X, y, **classes)
+            classes = {}
+    firsts = {tuple(rows) for rows in drawn}
+    assert len(firsts) == len(drawn) >= 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+@EVERY
+def test_pickled_model_goes_on_as_the_model_itself(kind, mode):
+    settings = {"warm_start": True, "max_iter": 3, **MODES[mode]}
+    estimator, X, y = fitted(kind, batch_size=20, **settings)
+    copy = pickle.loads(pickle.dumps(estimator))
+    assert_same_model(fit(copy, X, y), fit(estimator, X, y))
+    copy = pickle.loads(pickle.dumps(estimator))
+    assert_same_model(copy.partial_fit(X, y), estimator.partial_fit(X, y))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("mode", MODES)
+def test_change_of_the_link_is_refused_naming_both(mode, method):
+    estimator, X, y = fitted("poisson", warm_start=True, **MODES[mode])
+    before = estimator.predict(X)
+    other = estimator.set_params(loss="squared_error")
+    with pytest.raises(ValueError, match=r"'exp' cannot go on with 'identity'"):
+        getattr(other, method)(X, y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
+    fit(estimator.set_params(warm_start=False), X, y)
+    with pytest.raises(ValueError, match=r"'identity' cannot go on with 'exp'"):
+        estimator.set_params(loss="poisson", warm_start=True).fit(X, y)
+
+
+def test_change_of_the_kind_of_labels_is_refused():
+    estimator, X, y = fitted("multiclass", warm_start=True)
+    two = np.where(y == 30, 20, y)
+    fit(estimator, X, two)
+    assert estimator.out_activation_ == "softmax"
+    with pytest.raises(ValueError, match="of one kind: labels or multilabel"):
+        estimator.fit(X, np.eye(3, dtype=int)[np.searchsorted([10, 20, 30], y)])
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@EVERY
+def test_numbers_for_alpha_and_the_evidence_follow_one_another(kind, standardize):
+    estimator, X, y = fitted(kind, warm_start=True, standardize=standardize)
+    fit(estimator.set_params(alpha="evidence"), X, y)
+    assert np.isfinite(estimator.log_marginal_likelihood_)
+    fit(estimator.set_params(alpha=1e-3), X, y)
+    assert np.isfinite(estimator.loss_)
+    assert not hasattr(estimator, "log_marginal_likelihood_")
+
+
+@EVERY
+def test_warm_start_goes_on_with_the_evidence(kind):
+    settings = {"warm_start": True, "max_iter": 5, **MODES["evidence"]}
+    estimator, X, y = fitted(kind, **settings)
+    before = estimator.log_marginal_likelihood_
+    for _ in range(3):
+        fit(estimator, X, y)
+    assert estimator.log_marginal_likelihood_ >= before - 1e-6 * abs(before)
