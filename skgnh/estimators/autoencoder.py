@@ -189,6 +189,7 @@ class GaussNewtonAutoencoder(
         self.warm_start = warm_start
 
     _needs_targets = False
+    _sizes_are_given = True
 
     @with_callbacks
     def fit(
@@ -368,7 +369,7 @@ class GaussNewtonAutoencoder(
             a = ACTIVATIONS[name].value(append_one(a) @ layer.T)
         return a
 
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+    def _hidden_layers(self, n: int) -> tuple[list[int], list[str]]:
         encoder = layer_sizes(self.encoder_layer_sizes, "encoder_layer_sizes")
         if not encoder:
             raise ValueError("encoder_layer_sizes must name at least the code's width.")

@@ -26,8 +26,10 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers.
+    hidden_layer_sizes : 'auto', int or sequence of int, default='auto'
+        Widths of the hidden layers. 'auto' begins small and, with
+        ``alpha='evidence'``, doubles them while most parameters are effective and
+        the rows have room for more.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers.
     standardize : bool, default=True
@@ -149,7 +151,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
+        hidden_layer_sizes: Any = "auto",
         activation: str = "tanh",
         *,
         standardize: bool = True,
@@ -185,6 +187,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
+
+    _has_labels = True
 
     @with_callbacks
     def fit(

@@ -53,7 +53,7 @@ def make_solver(solver: Any, for_evidence: bool = False) -> Solver:
     That of `auto` for the evidence gives determinants and traces too.
     """
     if solver == "auto" and for_evidence:
-        return Auto(KFAC(max_iter=15, rtol=0.1, decay=0.0))
+        return Auto(KFAC(max_iter=10, rtol=0.3, decay=0.0))
     if isinstance(solver, Solver):
         return clone(solver)
     solvers = all_solvers()

@@ -28,8 +28,10 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     ----------
     loss : {'squared_error', 'poisson'}, default='squared_error'
         Loss; 'poisson' has a log link and needs targets >= 0.
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers.
+    hidden_layer_sizes : 'auto', int or sequence of int, default='auto'
+        Widths of the hidden layers. 'auto' begins small and, with
+        ``alpha='evidence'``, doubles them while most parameters are effective and
+        the rows have room for more.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers.
     standardize : bool, default=True
@@ -150,7 +152,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     def __init__(
         self,
         loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
+        hidden_layer_sizes: Any = "auto",
         activation: str = "tanh",
         *,
         standardize: bool = True,
