@@ -9,7 +9,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
-from skgnh.estimators.growth import chosen, first_widths, grown
+from skgnh.estimators.growth import (
+    alternative,
+    chosen,
+    first_widths,
+    grown,
+    likelier,
+)
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data, Fit, prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
@@ -48,10 +54,16 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Return the name of the output activation, which names the loss."""
 
     def _fit(self, data: Data, incremental: bool = False) -> "BaseGaussNewtonMLP":
-        """Prepare, train, publish; and again, if a wider network is called for."""
+        """Prepare, train, publish; and again, if another network may be better."""
         fit = prepare(self, data, incremental)
-        context = FitContext(self, data.X, data.y, fit.training.max_iter)
+        # Several networks may be trained where the sizes are not given.
+        most = fit.training.max_iter if self._sizes_are_given else None
+        context = FitContext(self, data.X, data.y, most)
         self._train(fit, context)
+        other = alternative(fit)
+        if other is not None:
+            self._train(other, context)
+            fit = likelier(fit, other)
         wider = grown(fit)
         while wider is not None:
             self._train(wider, context)
@@ -84,6 +96,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
                 # A solver may refuse the problem at the first point.
                 if training.n_iter or training.reason:
                     publish(self, fit.weights(training.theta) | fit.records())
+
+    @property
+    def _has_hidden(self) -> bool:
+        return self.is_fitted and bool(self.hidden_activations_)
 
     @property
     def _sizes_are_given(self) -> bool:
@@ -122,7 +138,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
             widths = list(self._network.layer_units[1:-1])
         else:
             widths = first_widths(n, self)
-        return widths, [self.activation] * len(widths)
+        activation = self.activation
+        if activation == "auto":
+            activation = self.hidden_activations_[0] if self._has_hidden else "tanh"
+        return widths, [activation] * len(widths)
 
     def _make_network(self, X: Array, targets: Array) -> MLP:
         widths, activations = self._hidden_layers(X.shape[0])

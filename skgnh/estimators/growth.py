@@ -34,6 +34,28 @@ def first_widths(n: int, estimator: Any) -> list[int]:
     return [_TWO, _TWO] if n >= _MANY else [_WIDTH]
 
 
+def alternative(fit: Fit) -> Fit | None:
+    """Return the fit of the other activation that 'auto' tries, if it does.
+
+    Labels of many rows are tried with relu beside tanh, at the same widths.
+    """
+    ground, network = fit.ground, fit.network
+    draft = ground.draft
+    if draft.activation != "auto" or fit.training.posterior is None or ground.goes_on:
+        return None
+    if not draft._has_labels or ground.rows.X.shape[0] < _MANY_LABELS:
+        return None
+    other = MLP(network.layer_units, ("relu",) * len(network.activations))
+    dtype = fit.training.theta.dtype
+    return assemble_fit(ground, other, other.initialize(ground.rng, dtype))
+
+
+def likelier(fit: Fit, other: Fit) -> Fit:
+    """Return the fit of more evidence."""
+    log_evidences = [each.training.posterior.log_evidence for each in (fit, other)]
+    return other if log_evidences[1] > log_evidences[0] else fit
+
+
 def grown(fit: Fit) -> Fit | None:
     """Return the fit of a network of twice the widths, if this one is too small.
 

@@ -9,7 +9,12 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from skgnh.estimators.parameters import batch_sizes, check_parameters, make_solver
+from skgnh.estimators.parameters import (
+    batch_sizes,
+    check_parameters,
+    make_solver,
+    stopping,
+)
 from skgnh.estimators.prior import learned_of, make_prior, penalty_of
 from skgnh.estimators.publish import draft_of, learned, records_of, weights_of
 from skgnh.estimators.rows import Rows, loss_unit, start_from_base_rate
@@ -171,13 +176,14 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
     batch, method = _method(ground, problem)
     if ground.by_evidence:
         method = _with_evidence(method, objective, draft.alpha == "ard", ground.n)
-    tol = draft.tol * problem.unit
+    tol, patience = stopping(draft)
+    tol *= problem.unit
     training = Training(
         problem,
         max_iter=1 if incremental else draft.max_iter,
         patience=Patience(
             tol,
-            np.inf if incremental else draft.n_iter_no_change,
+            np.inf if incremental else patience,
             floor=_floor(objective) if ground.by_evidence else tol,
         ),
         n_rows=ground.n,

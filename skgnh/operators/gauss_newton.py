@@ -46,6 +46,9 @@ class GaussNewtonHessian(Curvature):
         Curvature of the penalty; zero if None.
     probes : ndarray of shape (n, m, d) or (1, m, d), optional
         Random signs, of each row or of all, see :meth:`probe`.
+    scale : ndarray of shape (P,), optional
+        Of the columns of the root, the same for all neurons of a layer, see
+        :meth:`scaled`.
 
     Attributes
     ----------
@@ -106,12 +109,16 @@ class GaussNewtonHessian(Curvature):
         weights: Array,
         ridge: Array | None = None,
         probes: Array | None = None,
+        scale: Array | None = None,
     ):
         self.linearization = linearization
         self.network = linearization.network
         self.theta = linearization.theta
         self.loss, self.weights = loss, weights
         self.root = GaussNewtonRoot(linearization, loss, weights, probes)
+        self._scale = scale
+        if scale is not None:
+            self.root = ScaledRoot(self.root, scale)
         P, dtype = self.network.n_parameters, self.theta.dtype
         self.ridge = np.zeros(P, dtype) if ridge is None else ridge
         self._tables: PairTables | None = None
@@ -197,9 +204,9 @@ class GaussNewtonHessian(Curvature):
         ridge = self.ridge * d**2
         # The root of the ridge's inverse makes it one, whatever rounding says.
         ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
-        out = GaussNewtonHessian(self.linearization, self.loss, self.weights, ridge)
-        out.root = ScaledRoot(self.root, d)
-        return out
+        scale = d if self._scale is None else self._scale * d
+        parts = self.linearization, self.loss, self.weights, ridge, self.root.probes
+        return GaussNewtonHessian(*parts, scale)
 
     def restricted(self, index: Array) -> RestrictedHessian:
         """Return the Hessian on some parameters, where the others do not move.
@@ -482,6 +489,7 @@ class GaussNewtonHessian(Curvature):
             weights.astype(self.dtype),
             self.ridge,
             self.root.probes_of(drawn),
+            self._scale,
         )
 
     def probe(
@@ -519,6 +527,5 @@ class GaussNewtonHessian(Curvature):
         signs = rng.integers(0, 2, shape, dtype=np.int8)
         signs *= 2
         signs -= 1
-        return GaussNewtonHessian(
-            self.linearization, self.loss, self.weights, self.ridge, signs
-        )
+        parts = self.linearization, self.loss, self.weights, self.ridge, signs
+        return GaussNewtonHessian(*parts, self._scale)
