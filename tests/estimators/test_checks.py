@@ -37,7 +37,7 @@ def estimators():
     yield GaussNewtonMLPRegressor("poisson")
     # Wider, `auto` takes an exact solver for rows with weights and a truncated one for
     # the many more that are repeated.
-    yield GaussNewtonAutoencoder((10, 2))
+    yield GaussNewtonAutoencoder((6, 2))
     settings = FEW | {"standardize": True}
     yield GaussNewtonMLPClassifier((10,), **settings)
     yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)

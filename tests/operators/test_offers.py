@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import Case, assert_close
+from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from skgnh.hmatrix import compress
@@ -56,6 +57,20 @@ def rotated():
     return RotatedHessian(H, KroneckerBasis(H))
 
 
+def by_layer(network):
+    """Scales of parameters that are the same for all neurons of a layer."""
+    d = np.empty(network.n_parameters)
+    for k, layer in enumerate(network.unpack(d)):
+        rng = np.random.default_rng(k)
+        layer[...] = rng.uniform(0.2, 5, layer.shape[1])
+    return d
+
+
+def anyhow(H):
+    """H in parameters of any scales."""
+    return H.scaled(np.random.default_rng(1).uniform(0.2, 5, H.shape[0]))
+
+
 MADE = {
     "gauss newton": CASE.operator,
     "its restriction": lambda: CASE.operator().restricted(INDEX),
@@ -69,6 +84,15 @@ MADE = {
     "inverse": lambda: RankOneInverse(np.arange(12.0).reshape(2, 6), 0.5),
     "dense": lambda: DenseMatrix(CASE.array()),
     "dense, restricted": lambda: DenseMatrix(CASE.array()).restricted(INDEX),
+    "scaled by layer": lambda: CASE.operator().scaled(by_layer(CASE.network)),
+    "sparse, scaled by layer": lambda: CASE.operator(convert=csr_array).scaled(
+        by_layer(CASE.network)
+    ),
+    "scaled": lambda: anyhow(CASE.operator()),
+    "dense, scaled": lambda: anyhow(DenseMatrix(CASE.array())),
+    "low rank, scaled": lambda: anyhow(low_rank()),
+    "restricted, scaled": lambda: anyhow(CASE.operator().restricted(INDEX)),
+    "exact, scaled": lambda: anyhow(CASE.exact()),
     "hierarchical": lambda: compress(DenseMatrix(CASE.array()), rank=4, leaf_size=8),
     "foreign": lambda: as_curvature(aslinearoperator(CASE.array())),
     "foreign with a diagonal": lambda: as_curvature(WithDiagonal(CASE.array())),
@@ -130,7 +154,7 @@ ASKED = {
     "elimination": lambda H: LayerElimination(H, 1.0),
 }
 # The exact Hessian has entries by products alone, as slow as the array: not offered.
-SLOW = {("exact", "entries"), ("exact, restricted", "entries")}
+SLOW = {(name, "entries") for name in ("exact", "exact, restricted", "exact, scaled")}
 
 
 @pytest.mark.parametrize("name", MADE)
