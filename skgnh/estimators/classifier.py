@@ -114,6 +114,19 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver
         Solver that was taken.
+    log_marginal_likelihood_ : float
+        Logarithm of the evidence of the fitted weights, in nats. It and the next four
+        are there with the evidence only.
+    noise_variance_ : None
+        Labels have none.
+    prior_precision_ : list of ndarray of shape (width_in + 1,)
+        Precisions of the weights of each layer's inputs, and of its biases, for
+        scaled columns.
+    effective_parameters_ : float
+        How many parameters the rows determine.
+    feature_relevance_ : ndarray of shape (`n_features_in_`,)
+        Prior variance of each column's weights, the largest being one: equal but for
+        'ard'.
     n_iter_ : int
         Number of iterations.
     n_layers_, n_outputs_ : int

@@ -3,6 +3,7 @@
 import re
 from ast import literal_eval
 from inspect import signature
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from tasks import (
     CLASSIFICATION,
     KINDS,
+    MODES,
     assert_same_model,
     fit,
     fitted,
@@ -20,11 +22,13 @@ from tasks import (
     task,
 )
 
+from skgnh.estimators.prior import EVIDENCE
 from skgnh.objective import Objective
 from skgnh.solvers import CG, Dense, all_solvers
 from skgnh.training import Step
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
+BOTH = pytest.mark.parametrize("mode", MODES)
 SOLVERS = pytest.mark.parametrize("solver", all_solvers())
 
 
@@ -64,14 +68,18 @@ def documented(estimator, section):
     ]
 
 
+@BOTH
 @EVERY
-def test_fitted_attributes_are_those_documented(kind):
-    estimator, X, y = task(kind, max_iter=3, early_stopping=True)
+def test_fitted_attributes_are_those_documented(kind, mode):
+    settings = {"max_iter": 3, "early_stopping": True, **MODES[mode]}
+    estimator, X, y = task(kind, **settings)
     fit(estimator, pd.DataFrame(X, columns=list("abcd")), y)
     names = {name for name, _ in documented(estimator, "Attributes")}
     found = {name for name in vars(estimator) if re.fullmatch(r"[a-z]\w*_", name)}
     # The weights that were pruned are known of a pruned estimator only.
-    assert found == names - {"pruned_"}
+    absent = {"pruned_"} if mode == "evidence" else {"pruned_", *EVIDENCE}
+    assert found == names - absent
+    assert names >= {*EVIDENCE}
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression", "autoencoder"])
@@ -87,9 +95,11 @@ def test_parameters_and_defaults_are_those_documented(kind):
         assert literal_eval(literal) == parameters[name].default, name
 
 
+@BOTH
 @EVERY
-def test_frames_are_known_by_their_names_to_every_method(kind):
-    estimator, X, y = task(kind, max_iter=2, early_stopping=True)
+def test_frames_are_known_by_their_names_to_every_method(kind, mode):
+    settings = {"max_iter": 2, "early_stopping": True, **MODES[mode]}
+    estimator, X, y = task(kind, **settings)
     X = pd.DataFrame(X, columns=list("abcd"))
     rows = {"X_val": X} if y is None else {"X_val": X, "y_val": y}
     fit(estimator, X, y, **rows)
@@ -103,9 +113,10 @@ def test_frames_are_known_by_their_names_to_every_method(kind):
     estimator.partial_fit(X, y)
 
 
+@BOTH
 @EVERY
-def test_fitted_attributes_describe_the_network(kind):
-    estimator, X, y = fitted(kind)
+def test_fitted_attributes_describe_the_network(kind, mode):
+    estimator, X, y = fitted(kind, **MODES[mode])
     shapes = [coef.shape for coef in estimator.coefs_]
     assert [len(b) for b in estimator.intercepts_] == [out for _, out in shapes]
     assert shapes[0][0] == estimator.n_features_in_ == X.shape[1]
@@ -142,11 +153,12 @@ def test_every_solver_lowers_the_loss(solver):
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 16])
+@BOTH
 @EVERY
-def test_history_has_one_entry_for_each_trial(kind, batch_size):
-    estimator, _, _ = fitted(kind, batch_size=batch_size)
+def test_history_has_one_entry_for_each_trial(kind, mode, batch_size):
+    estimator, _, _ = fitted(kind, batch_size=batch_size, **MODES[mode])
     history = pd.DataFrame(estimator.history_)
-    fields = set(Step.__dataclass_fields__) - {"theta", "point"}
+    fields = set(Step.__dataclass_fields__) - {"theta", "point", "posterior"}
     assert set(history.columns) == fields | {"iteration"}
     assert (history["time"].diff().dropna() >= 0).all()
     assert (history["damping"] > 0).all()
@@ -175,8 +187,10 @@ def test_solver_says_what_was_taken():
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 16}, {"early_stopping": True}])
+@BOTH
 @EVERY
-def test_same_random_state_gives_the_same_model(kind, settings):
+def test_same_random_state_gives_the_same_model(kind, mode, settings):
+    settings = settings | MODES[mode]
     one, other = (fitted(kind, max_iter=4, **settings).estimator for _ in range(2))
     assert_same_model(one, other)
     assert one.loss_curve_ == other.loss_curve_
@@ -322,7 +336,9 @@ def test_batch_of_all_rows_is_a_full_batch():
 
 
 def test_rows_of_weight_zero_change_nothing():
-    for settings in ({}, {"batch_size": 16}, {"curvature_batch_size": 16}):
+    sizes = ({}, {"batch_size": 16}, {"curvature_batch_size": 16})
+    for size, mode in product(sizes, MODES.values()):
+        settings = size | mode
         one, X, y = task("multiclass", max_iter=4, **settings)
         kept = np.random.default_rng(1).random(len(X)) < 0.7
         fit(one, X, y, kept.astype(float))
@@ -387,13 +403,17 @@ def test_split_of_labels_is_stratified_and_scikit_learns(kind):
     assert min(estimator.validation_loss_curve_) == pytest.approx(expected, rel=1e-9)
 
 
+@BOTH
 @EVERY
-def test_validation_rows_without_early_stopping_are_only_watched(kind):
+def test_validation_rows_without_early_stopping_are_only_watched(kind, mode):
     rows = validation_rows(kind)
-    estimator, X, y = task(kind, max_iter=6)
+    settings = {"max_iter": 6, **MODES[mode]}
+    estimator, X, y = task(kind, **settings)
     fit(estimator, X, y, **rows)
-    assert_same_model(estimator, fitted(kind, max_iter=6).estimator)
+    assert_same_model(estimator, fitted(kind, **settings).estimator)
     assert len(estimator.validation_loss_curve_) == estimator.n_iter_ == 6
+    if mode == "evidence":
+        return
     expected = loss_without_penalty(estimator, *unpack(rows))
     assert estimator.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
     assert estimator.best_loss_ == estimator.loss_
