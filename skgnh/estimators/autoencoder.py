@@ -1,5 +1,7 @@
 """The autoencoder."""
 
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.parameters import layer_sizes
-from skgnh.estimators.prepare import Data
+from skgnh.estimators.pca_start import pca_start, serves
+from skgnh.estimators.prepare import Data, Fit, assemble_fit
 from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.scaling import Moments
 
 Array = Any
 
@@ -394,6 +398,32 @@ class GaussNewtonAutoencoder(
             raise ValueError("encoder_layer_sizes must name at least the code's width.")
         outer = [self.activation] * (len(encoder) - 1)
         return [*encoder, *encoder[-2::-1]], [*outer, self.code_activation, *outer]
+
+    _random_start = False
+
+    def _starts_near(self, network: Any) -> bool:
+        by_evidence = isinstance(self.alpha, str)
+        return by_evidence and serves(network) and not self._random_start
+
+    def _alternative(self, fit: Fit) -> Fit | None:
+        """Return a fit from a random start beside one from PCA."""
+        if not self._starts_near(fit.network):
+            return None
+        draft = copy(self)
+        draft._random_start = True
+        dtype = fit.training.theta.dtype
+        start = fit.network.initialize(fit.ground.rng, dtype)
+        return assemble_fit(fit.ground._replace(draft=draft), fit.network, start)
+
+    def _first(self, objective: Any, theta: Array) -> Array:
+        if self._starts_near(objective.network):
+            return pca_start(objective, theta)
+        return super()._first(objective, theta)
+
+    def _target_moments(self, moments: Moments) -> Moments:
+        # One unit for all columns: what counts is the error in the user's units.
+        whole = np.sqrt(np.mean(moments.deviation**2))
+        return replace(moments, deviation=np.full_like(moments.deviation, whole))
 
     def _read(self, X: Array, y: Any, reset: bool) -> tuple[Array, Array]:
         if sparse.issparse(X):

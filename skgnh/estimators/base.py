@@ -9,22 +9,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
-from skgnh.estimators.growth import (
+from skgnh.estimators.candidates import (
     alternative,
     chosen,
     first_widths,
     grown,
     likelier,
+    or_constant,
 )
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data, Fit, prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import publish
-from skgnh.estimators.rows import outputs
+from skgnh.estimators.rows import outputs, start_from_base_rate
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
 from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.scaling import Moments
 from skgnh.threads import limit_threads
 
 Array = Any
@@ -57,7 +59,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Prepare, train, publish; and again, if another network may be better."""
         fit = prepare(self, data, incremental)
         # Several networks may be trained where the sizes are not given.
-        most = fit.training.max_iter if self._sizes_are_given else None
+        most = None if isinstance(self.alpha, str) else fit.training.max_iter
         context = FitContext(self, data.X, data.y, most)
         self._train(fit, context)
         other = alternative(fit)
@@ -68,6 +70,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         while wider is not None:
             self._train(wider, context)
             fit, wider = chosen(fit, wider)
+        fit = or_constant(fit)
         publish(self, fit.weights(fit.training.theta) | fit.records())
         context.fit_ends({})
         if not (fit.training.reason or incremental):
@@ -146,6 +149,23 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _make_network(self, X: Array, targets: Array) -> MLP:
         widths, activations = self._hidden_layers(X.shape[0])
         return MLP((X.shape[1], *widths, targets.shape[1]), tuple(activations))
+
+    def _first(self, objective: Any, theta: Array) -> Array:
+        """Return the parameters to begin with, from a random draw."""
+        exactly = isinstance(self.alpha, str)
+        return start_from_base_rate(objective, theta, exactly=exactly)
+
+    def _alternative(self, fit: Fit) -> Fit | None:
+        """Return another fit, whose evidence is to be compared with this one's."""
+        return None
+
+    def _starts_near(self, network: MLP) -> bool:
+        """Say whether the start is near to a solution, and tells of the prior."""
+        return False
+
+    def _target_moments(self, moments: Moments) -> Moments:
+        """Return by what targets are centred and scaled."""
+        return moments
 
     def _strata(self, targets: Array) -> Array | None:
         """Return what the validation split should be stratified by."""

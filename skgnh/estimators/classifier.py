@@ -11,8 +11,9 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
-from skgnh.estimators.prepare import Data
-from skgnh.network import densified
+from skgnh.estimators.candidates import MANY_LABELS
+from skgnh.estimators.prepare import Data, Fit, assemble_fit
+from skgnh.network import MLP, densified
 from skgnh.operators.from_estimator import encode_labels
 
 Array = Any
@@ -349,6 +350,15 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             return self.classes_[p.argmax(axis=1)]
         decided = (p > 0.5).astype(int)
         return self.classes_[decided[:, 0]] if p.shape[1] == 1 else decided
+
+    def _alternative(self, fit: Fit) -> Fit | None:
+        """Return a fit with relu beside one with tanh, where rows are many."""
+        ground, network = fit.ground, fit.network
+        if self.activation != "auto" or ground.rows.X.shape[0] < MANY_LABELS:
+            return None
+        other = MLP(network.layer_units, ("relu",) * len(network.activations))
+        dtype = fit.training.theta.dtype
+        return assemble_fit(ground, other, other.initialize(ground.rng, dtype))
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(

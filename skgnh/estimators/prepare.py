@@ -17,7 +17,7 @@ from skgnh.estimators.parameters import (
 )
 from skgnh.estimators.prior import learned_of, make_prior, penalty_of
 from skgnh.estimators.publish import draft_of, learned, records_of, weights_of
-from skgnh.estimators.rows import Rows, loss_unit, start_from_base_rate
+from skgnh.estimators.rows import Rows, loss_unit
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP
@@ -175,7 +175,7 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
     problem, expand = _without_pruned(dropped, problem)
     batch, method = _method(ground, problem)
     if ground.by_evidence:
-        method = _with_evidence(method, objective, draft.alpha == "ard", ground.n)
+        method = _with_evidence(ground, method, objective, problem.start)
     tol, patience = stopping(draft)
     tol *= problem.unit
     training = Training(
@@ -206,7 +206,7 @@ def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
     alpha = 0.0 if ground.by_evidence else draft.alpha
     objective = rows.objective(network, loss, alpha, ground.solver.curvature)
     if not ground.goes_on:
-        start = start_from_base_rate(objective, start, exactly=ground.by_evidence)
+        start = draft._first(objective, start)
     validate = None
     if ground.held_out is not None:
         validate = ground.held_out.validator(
@@ -287,7 +287,7 @@ def _learn_scaling(draft: Any, rows: Rows, goes_on: bool) -> Scaling:
         return draft._scaling_
     inputs, outputs = Moments.of(rows.X, rows.weights), None
     if LOSSES[draft.out_activation_].is_equivariant:
-        outputs = Moments.of(rows.targets, rows.weights)
+        outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
     if goes_on:
         before = draft._scaling_
         inputs = inputs if before.inputs is None else before.inputs.merged(inputs)
@@ -323,13 +323,18 @@ def _without_pruned(
     return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
 
 
-def _with_evidence(method: Any, objective: Any, by_column: bool, n: float) -> Evidence:
+def _with_evidence(ground: Ground, method: Any, objective: Any, start: Array) -> Any:
     """Return the method with a prior that the evidence updates."""
-    dispersion = 1.0
-    if objective.loss.is_equivariant:
+    dispersion, loss, n = 1.0, objective.loss, ground.n
+    prior = make_prior(objective.network, ground.draft.alpha == "ard")
+    if ground.draft._starts_near(objective.network):
+        prior = prior.of(start)
+        d = objective.network.n_outputs
+        dispersion = loss.dispersion(objective.value(start), n, d, 0.0)
+    elif loss.is_equivariant:
         # Twice the loss of the best constant is the variance of the targets.
         dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
-    return Evidence(method, make_prior(objective.network, by_column), n, dispersion)
+    return Evidence(method, prior, n, max(dispersion, 1e-12))
 
 
 def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:

@@ -86,6 +86,12 @@ class Prior:
     start: Array
     fixed: Array
 
+    def of(self, theta: Array) -> "Prior":
+        """Return the prior, all of it free, whose precisions parameters speak for."""
+        sizes = np.bincount(self.groups)
+        found = sizes / np.maximum(self.sums(_squares(theta)), 1e-12)
+        return Prior(self.groups, found, np.zeros_like(self.fixed))
+
     def sums(self, values: Array) -> Array:
         """Return the sums over each group, (G,)."""
         return np.bincount(self.groups, values, len(self.start))
@@ -156,6 +162,29 @@ class Evidence:
         gamma = np.clip(size - rest, 1e-3, size)
         log_evidence = self._log_joint(objective, point.theta, point.value, hyper)
         return Posterior(point.theta, hyper, log_evidence - 0.5 * logdet, gamma)
+
+    def constant(self, objective: Any, theta: Array, hyper: Hyper) -> Posterior:
+        """Return the posterior of a network whose outputs are their biases alone.
+
+        Without output weights, of which none then counts: what the biases' curvature
+        gives, d parameters.
+        """
+        loss, d = objective.loss, objective.network.n_outputs
+        objective.ridge = np.zeros_like(objective.ridge)
+        mean = objective.value(theta)
+        dispersion = loss.dispersion(mean, self.n, d, float(d))
+        bias = objective.network.unpack(theta)[-1][:, -1]
+        base = loss.mean(bias[None])
+        S = loss.root(base, np.eye(d, dtype=bias.dtype)[None])[0]
+        last = hyper.precision[-1]
+        M = (S.T @ S) * (self.n * loss.rate(d, dispersion) / last)
+        logdet = np.linalg.slogdet(np.eye(d) + M)[1]
+        gamma = np.zeros(len(self.prior.start))
+        gamma[-1] = np.trace(np.linalg.solve(np.eye(d) + M, M))
+        log_joint = self.n * loss.log_likelihood(mean, d, dispersion)
+        log_joint -= 0.5 * last * float(_squares(bias).sum())
+        hyper = hyper._replace(dispersion=dispersion)
+        return Posterior(theta, hyper, log_joint - 0.5 * logdet, gamma)
 
     def _log_joint(
         self, objective: Any, theta: Array, value: float, hyper: Hyper

@@ -1,4 +1,4 @@
-"""Capacity that follows the data: networks that begin small and are widened."""
+"""What else is trained and weighed: another start, wider networks, a constant."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ Array = Any
 # Rows from which a regression has two hidden layers, and the widths of either; rows
 # from which a classifier's one layer is wider.
 _MANY, _WIDTH, _TWO = 2500, 15, 20
-_MANY_LABELS, _WIDE = 900, 30
+MANY_LABELS, _WIDE = 900, 30
 # Without the evidence there is no growth, but a penalty.
 _FIXED = 50
 # A network is too small where the effective parameters are more than this share of all.
@@ -30,30 +30,47 @@ def first_widths(n: int, estimator: Any) -> list[int]:
     if not isinstance(estimator.alpha, str):
         return [_FIXED]
     if estimator._has_labels:
-        return [_WIDE if n >= _MANY_LABELS else _WIDTH]
+        return [_WIDE if n >= MANY_LABELS else _WIDTH]
     return [_TWO, _TWO] if n >= _MANY else [_WIDTH]
 
 
 def alternative(fit: Fit) -> Fit | None:
-    """Return the fit of the other activation that 'auto' tries, if it does.
-
-    Labels of many rows are tried with relu beside tanh, at the same widths.
-    """
-    ground, network = fit.ground, fit.network
-    draft = ground.draft
-    if draft.activation != "auto" or fit.training.posterior is None or ground.goes_on:
+    """Return the fit that the head would have compared with this one, if any."""
+    if fit.ground.goes_on or fit.training.posterior is None:
         return None
-    if not draft._has_labels or ground.rows.X.shape[0] < _MANY_LABELS:
-        return None
-    other = MLP(network.layer_units, ("relu",) * len(network.activations))
-    dtype = fit.training.theta.dtype
-    return assemble_fit(ground, other, other.initialize(ground.rng, dtype))
+    return fit.ground.draft._alternative(fit)
 
 
 def likelier(fit: Fit, other: Fit) -> Fit:
-    """Return the fit of more evidence."""
-    log_evidences = [each.training.posterior.log_evidence for each in (fit, other)]
-    return other if log_evidences[1] > log_evidences[0] else fit
+    """Return the fit of more evidence; the first, where noise says otherwise."""
+    mine, its = fit.training.posterior, other.training.posterior
+    if its.log_evidence <= mine.log_evidence:
+        return fit
+    if not fit.ground.draft._has_labels and _criterion(other) <= _criterion(fit):
+        return fit
+    return other
+
+
+def or_constant(fit: Fit) -> Fit:
+    """Put the best constant prediction in the place of a network, where it is likelier.
+
+    By its evidence and by Akaike's criterion. Input weights stay, to be gone on from.
+    """
+    training, method = fit.training, fit.method
+    posterior, problem = training.posterior, training.problem
+    if posterior is None or fit.ground.goes_on or fit.ground.incremental:
+        return fit
+    objective, network = problem.objective, fit.network
+    theta = training.theta.copy()
+    output = network.unpack(theta)[-1]
+    output[:, :-1] = 0
+    output[:, -1] = objective.loss.link(objective.weights @ objective.targets)
+    constant = method.constant(objective, theta, posterior.hyper)
+    if constant.log_evidence > posterior.log_evidence and (
+        _criterion(fit, constant) >= _criterion(fit, posterior)
+    ):
+        training.theta, training.posterior = theta, constant
+    return fit
 
 
 def grown(fit: Fit) -> Fit | None:
@@ -87,7 +104,7 @@ def grown(fit: Fit) -> Fit | None:
 def chosen(fit: Fit, wider: Fit) -> tuple[Fit, Fit | None]:
     """Return the better of two fits, and what comes after it.
 
-    By the likelihood less the effective parameters (Akaike): the evidence by K-FAC has
+    By Akaike's criterion: the evidence by K-FAC has
     a determinant of another size for another network. Of labels, whose likelihood has
     no noise to tell, the wider one.
     """
@@ -96,14 +113,17 @@ def chosen(fit: Fit, wider: Fit) -> tuple[Fit, Fit | None]:
     return wider, grown(wider)
 
 
-def _criterion(fit: Fit) -> float:
-    posterior, objective = fit.training.posterior, fit.training.problem.objective
+def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
+    """Return log-likelihood less effective parameters, Akaike's, for few rows."""
+    posterior = fit.training.posterior if posterior is None else posterior
+    objective = fit.training.problem.objective
     n, d = fit.ground.n, fit.network.n_outputs
-    objective.ridge = 0 * objective.ridge
+    objective.ridge = np.zeros_like(objective.ridge)
     mean = objective.value(posterior.theta)
     noise = objective.loss.dispersion(mean, n, d, 0.0)
-    gamma = float(posterior.gamma.sum())
-    return n * objective.loss.log_likelihood(mean, d, max(noise, 1e-300)) - gamma
+    gamma, numbers = float(posterior.gamma.sum()), n * d
+    likelihood = n * objective.loss.log_likelihood(mean, d, max(noise, 1e-300))
+    return likelihood - gamma * numbers / max(numbers - gamma, 1.0)
 
 
 def is_saturated(training: Training) -> bool:

@@ -1,0 +1,61 @@
+"""An autoencoder that begins as principal component analysis."""
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh, lstsq
+
+Array = Any
+
+# Activations with a linear range about zero, columns up to which their covariance is
+# decomposed, and the range of the first activations.
+_LINEAR, _COLUMNS = {"tanh", "identity"}, 2000
+_SMALLEST, _LARGEST = 1e-3, 0.3
+
+
+def serves(network: Any) -> bool:
+    """Say whether a network can begin so."""
+    return _LINEAR.issuperset(network.activations) and network.n_outputs <= _COLUMNS
+
+
+def pca_start(objective: Any, theta: Array) -> Array:
+    r"""Return parameters with which a network is nearly the PCA of its targets.
+
+    The first layer holds leading principal directions at an amplitude in tanh's linear
+    range, the others hand them on, and the last is solved for by least squares. The
+    amplitude grows with the share :math:`u` of variance that PCA leaves, as
+    :math:`0.3\, u^{1/4}`: where it leaves little, what tanh bends must be less.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of targets that are the inputs, in other units.
+    theta : ndarray of shape (P,)
+        A random start, which units beyond the directions keep, at a thousandth.
+
+    Returns
+    -------
+    ndarray of shape (P,)
+        O(n d^2) and O(d^3) for d columns.
+    """
+    network, X, T = objective.network, objective.inputs[:, :-1], objective.targets
+    theta = 1e-3 * theta
+    layers, code = network.unpack(theta), min(network.layer_units[1:-1])
+    w = objective.weights[:, None]
+    values, directions = eigh((T * w).T @ T)
+    values, directions = np.maximum(values[::-1], 0), directions[:, ::-1]
+    unexplained = values[code:].sum() / max(values.sum(), np.finfo(T.dtype).tiny)
+    size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
+    # Targets are inputs times these.
+    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), 1e-300))
+    k = min(len(layers[0]), len(values))
+    scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e-300)))
+    layers[0][:k, :-1] = (directions[:, :k] * scale).T * units
+    layers[0][:k, -1] = 0
+    for layer in layers[1:-1]:
+        same = np.arange(min(len(layer), layer.shape[1] - 1, k))
+        layer[same, same] = 1
+    a = network.trace(theta, objective.inputs).inputs[-1]
+    root = np.sqrt(w)
+    layers[-1][...] = lstsq(a * root, T * root, cond=1e-10)[0].T
+    return theta
