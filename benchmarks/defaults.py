@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 import skgnh
 
-# For libraries that are loaded later; threadpoolctl limits those that are there.
 DEFAULT_PEERS = [name for name in PEERS if name != RAW]
+# For libraries that are loaded later; threadpoolctl limits those that are there.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -169,9 +169,11 @@ def main(argv=None):
         table = load(name, args.data_dir)
         record = records.setdefault(name, describe(table))
         run_table(table, methods, args.splits, record, save)
-    print(report(list(records.values())))
+    tables = [record for record in records.values() if record["methods"]]
+    print(report(tables))
     if args.plot:
-        plot(list(records.values()), args.plot)
+        plot(tables, args.plot)
+    return tables
 
 
 if __name__ == "__main__":
