@@ -82,7 +82,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     @property
     def is_fitted(self) -> bool:
         """Whether there are weights to go on from."""
-        return hasattr(self, "coefs_")
+        return "coefs_" in learned(self)
 
     @property
     def _scaled_parameters(self) -> Array:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.prepare import Data
+from skgnh.estimators.publish import learned
 from skgnh.network import densified
 from skgnh.operators.from_estimator import encode_labels
 
@@ -349,14 +350,14 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
 
     def _learn_labels(self, y: Array, reset: bool) -> None:
         """Set or check the kind of the labels, and the classes unless they are."""
-        multilabel = y.ndim == 2
-        if getattr(self, "_multilabel_", multilabel) != multilabel:
+        multilabel, known = y.ndim == 2, learned(self)
+        if known.get("_multilabel_", multilabel) != multilabel:
             raise ValueError(
                 "y and y_val (or the y of an earlier call) must be of one kind: labels "
                 "or multilabel indicators."
             )
         self._multilabel_ = multilabel
-        if not hasattr(self, "classes_"):
+        if "classes_" not in known:
             self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
         if not multilabel and len(self.classes_) < 2:
             raise ValueError(
