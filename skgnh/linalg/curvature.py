@@ -82,6 +82,10 @@ class Curvature(LinearOperator):
         """Return the principal submatrix of some parameters."""
         return PrincipalSubmatrix(self, index)
 
+    def grams_of(self, groups: Array, alike: Array) -> list[Array] | None:
+        """Return Gram matrices of groups of parameters, where they are at hand."""
+        return None
+
     def scaled(self, d: Array) -> "Curvature":
         """Return ``diag(d) H diag(d)``."""
         return ScaledCurvature(self, d)

@@ -7,7 +7,7 @@ import numpy as np
 
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
-from skgnh.memory import require, rows_per_chunk, slices
+from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
@@ -390,6 +390,21 @@ class GaussNewtonHessian(Curvature):
             parts = (grams or GaussNewtonRoot.grams)(self.root, ridges=ridges)
             values = values_of(ridges)
         return list(zip(map(float, values), parts, strict=True))
+
+    def grams_of(self, groups: Array, alike: Array) -> list[Array] | None:
+        """Return the Gram matrices of groups of parameters, ordered by label.
+
+        None unless the groups are of inputs, the same for all neurons of a layer, few,
+        and the numbers `alike`, (P,), are the same within each.
+        """
+        labels, by_input = self._by_input(groups)
+        n_groups = int(groups.max()) + 1
+        first = np.zeros(n_groups, self.dtype)
+        first[groups] = alike
+        held = (n_groups + 2) * self.root.shape[0] ** 2 * self.dtype.itemsize
+        if not (by_input and (first[groups] == alike).all() and fits(held)):
+            return None
+        return self.root.grams(labels)[::-1]
 
     def _gram_of(self, index: Array, scale: Array) -> Array:
         """Return the part that some columns make, of scales that follow no layer."""

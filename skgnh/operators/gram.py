@@ -26,20 +26,21 @@ def hadamard_grams(
 ) -> list[Array]:
     """Return ``sum_l (A_lv A_lv^T) * (B_l B_l^T)`` for the values v of the ridge.
 
-    A_l has n rows, the ones last, B_l has n r of them; A_lv are the columns of A_l
+    A_l has n rows, the ones (or a multiple) last, B_l has n r of them; A_lv are the columns of A_l
     whose ridge, given for each layer, is v. In the order of :func:`values_of`.
     """
     found = {}
     for a, B, ridge in zip(left, right, ridges, strict=True):
         outer = B @ B.T
         rows, last = len(outer), a.shape[1] - 1
+        has_ones = bool((densified(a[:, [last]]) == 1).all())
         groups = [(v, np.flatnonzero(ridge == v)) for v in np.unique(ridge)]
         # The last of a layer overwrites what they have in common; a bias alone, which
         # leaves it as it is, comes first.
         groups.sort(key=lambda group: -group[1][0])
         for k, (value, columns) in enumerate(groups):
-            part = outer
-            if columns[0] < last:
+            part, is_bias = outer, columns[0] == last
+            if not (is_bias and has_ones):
                 part = outer if k == len(groups) - 1 else outer.copy()
                 some = a if len(columns) > last else a[:, columns]
                 by_sample = part.reshape(n, rows // n, n, rows // n)
@@ -47,5 +48,5 @@ def hadamard_grams(
             if value in found:
                 found[value] += part
             else:
-                found[value] = part.copy() if columns[0] == last else part
+                found[value] = part.copy() if is_bias and has_ones else part
     return [found[value] for value in sorted(found, reverse=True)]
