@@ -64,7 +64,8 @@ class ExactHessian(Curvature):
     A product costs O(n P) a column by Pearlmutter's R-operator [1]_, about one and a
     half times one of the Gauss-Newton Hessian, and walks the rows in chunks that stay
     in cache. The kink of relu counts as flat: H is then the Hessian of the pieces,
-    which is right almost everywhere but knows nothing of the kinks' own curvature.
+    which is right almost everywhere but knows nothing of the kinks' own curvature. The
+    array costs O(n P^2), whatever d, by Bishop's recursion over the layers [2]_.
 
     References
     ----------
@@ -90,6 +91,7 @@ class ExactHessian(Curvature):
     """
 
     offers = Curvature.offers | {"toarray", "elimination"}
+    subject = "Hessian"
 
     def __init__(
         self,
@@ -282,31 +284,8 @@ class ExactHessian(Curvature):
         """
         return self.ridge + bishop.diagonal(self)
 
-    def toarray(self) -> Array:
-        r"""Return H as an array of shape (P, P), by Bishop's recursion.
-
-        With :math:`\delta_l` the derivative of the loss in z_l, for layers l <= m
-
-        .. math::
-
-           \frac{\partial^2 E}{\partial w^l_{ji} \partial w^m_{kp}}
-           = a^l_i \Big( \delta^m_k \frac{\partial a^m_p}{\partial z^l_j}
-           + a^m_p \frac{\partial \delta^m_k}{\partial z^l_j} \Big),
-
-        from one forward and one backward pass for each layer l; the blocks below are
-        filled by symmetry, for there the formula does not hold. O(n P^2), whatever d.
-
-        Raises
-        ------
-        ValueError
-            If two arrays of that shape exceed the working memory.
-        """
+    def _array(self) -> Array:
         P = self.shape[0]
-        require(
-            2 * P**2 * self.dtype.itemsize,
-            f"The dense Hessian of {P} parameters",
-            "Use its products, the solver 'cg', or fewer neurons",
-        )
         out = bishop.array(self)
         out.flat[:: P + 1] += self.ridge
         return out

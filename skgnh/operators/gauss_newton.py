@@ -12,10 +12,10 @@ from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
 from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.gram import values_of
+from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.random import generator
 from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
-from skgnh.operators.scaled import ScaledRoot, by_inputs
 from skgnh.operators.tables import PairTables
 
 Array = Any
@@ -61,7 +61,10 @@ class GaussNewtonHessian(Curvature):
     -----
     A product costs O(n P) a column, whatever d; both passes walk the rows in chunks
     that stay in cache, so its memory is the traces (kept only if they fit half the
-    working memory) and a few arrays of length P a column.
+    working memory) and a few arrays of length P a column. The array of
+    :meth:`toarray` is made of blocks of J_S, n r P^2 operations, or of sums over the
+    roots for each pair of neurons [3]_, at most n P^2 and O(n r) for each such pair:
+    whichever is less.
 
     References
     ----------
@@ -98,6 +101,7 @@ class GaussNewtonHessian(Curvature):
         "samples",
         "layers",
     }
+    subject = "Gauss-Newton Hessian"
 
     def __init__(
         self,
@@ -116,6 +120,13 @@ class GaussNewtonHessian(Curvature):
         self.ridge = np.zeros(P, dtype) if ridge is None else ridge
         self._tables: PairTables | None = None
         super().__init__(dtype, (P, P))
+
+    @classmethod
+    def of(cls, root: GaussNewtonRoot, ridge: Array) -> "GaussNewtonHessian":
+        """Return the GNH of a root."""
+        H = cls(root.linearization, root.loss, root.weights, ridge, root.probes)
+        H.root = root
+        return H
 
     @classmethod
     def from_estimator(
@@ -197,9 +208,8 @@ class GaussNewtonHessian(Curvature):
         ridge = self.ridge * d**2
         # The root of the ridge's inverse makes it one, whatever rounding says.
         ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
-        out = GaussNewtonHessian(self.linearization, self.loss, self.weights, ridge)
-        out.root = ScaledRoot(self.root, d)
-        return out
+        scales = InputScales(self.network, d.astype(self.dtype, copy=False))
+        return self.of(MappedRoot(self.root, scales), ridge)
 
     def restricted(self, index: Array) -> RestrictedHessian:
         """Return the Hessian on some parameters, where the others do not move.
@@ -424,26 +434,9 @@ class GaussNewtonHessian(Curvature):
         alike = all((layer == layer[0]).all() for layer in layers)
         return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
 
-    def toarray(self) -> Array:
-        """Return H as an array of shape (P, P).
-
-        From blocks of J_S, n r P^2 operations, or from sums over the roots for each
-        pair of neurons (Fairbank and Alonso, 2012), at most n P^2 and O(n r) for each
-        such pair: whichever is less.
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory.
-        """
-        P = self.shape[0]
-        require(
-            2 * P**2 * self.dtype.itemsize,
-            f"The dense Gauss-Newton Hessian of {P} parameters",
-            "Use its products and entries, a solver such as 'cg', or fewer neurons",
-        )
+    def _array(self) -> Array:
         out = curvature(self.root)
-        out.reshape(-1)[:: P + 1] += self.ridge
+        out.reshape(-1)[:: len(out) + 1] += self.ridge
         return out
 
     # ---- randomised operators of the same type --------------------------------------
@@ -476,13 +469,9 @@ class GaussNewtonHessian(Curvature):
         p = importance / total if total > 0 else np.full(n, 1 / n)
         drawn, counts = np.unique(rng.choice(n, n_rows, p=p), return_counts=True)
         weights = self.weights[drawn] * (counts / (n_rows * p[drawn]))
-        return GaussNewtonHessian(
-            self.linearization.take(drawn),
-            self.loss,
-            weights.astype(self.dtype),
-            self.ridge,
-            self.root.probes_of(drawn),
-        )
+        rows, weights = self.linearization.take(drawn), weights.astype(self.dtype)
+        root = self.root.over(rows, weights, self.root.probes_of(drawn))
+        return self.of(root, self.ridge)
 
     def probe(
         self, n_probes: int, random_state: Any = None, shared: bool = False
@@ -519,6 +508,5 @@ class GaussNewtonHessian(Curvature):
         signs = rng.integers(0, 2, shape, dtype=np.int8)
         signs *= 2
         signs -= 1
-        return GaussNewtonHessian(
-            self.linearization, self.loss, self.weights, self.ridge, signs
-        )
+        root = self.root.over(self.linearization, self.weights, signs)
+        return self.of(root, self.ridge)

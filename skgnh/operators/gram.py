@@ -26,8 +26,9 @@ def hadamard_grams(
 ) -> list[Array]:
     """Return ``sum_l (A_lv A_lv^T) * (B_l B_l^T)`` for the values v of the ridge.
 
-    A_l has n rows, the ones (or a multiple) last, B_l has n r of them; A_lv are the columns of A_l
-    whose ridge, given for each layer, is v. In the order of :func:`values_of`.
+    A_l has n rows, the ones (or a multiple) last, B_l has n r of them; A_lv are the
+    columns of A_l whose ridge, given for each layer, is v. In the order of
+    :func:`values_of`.
     """
     found = {}
     for a, B, ridge in zip(left, right, ridges, strict=True):

@@ -323,6 +323,20 @@ def test_draws_of_nothing_are_refused(method):
         getattr(DEEP.operator(), method)(0)
 
 
+@pytest.mark.parametrize("draw", ["sample", "probe", "diagonal"])
+def test_draws_of_a_scaled_operator_are_scaled(draw):
+    H = Case(n=30).operator()
+    d = np.where(H.network.weight_mask() > 0, 0.5, 3.0)
+    scaled, expected = H.scaled(d), d[:, None] * H.toarray() * d
+    if draw == "diagonal":
+        made = [scaled.diagonal(2, seed) for seed in range(300)]
+        expected = expected.diagonal()
+    else:
+        made = [getattr(scaled, draw)(2, seed).toarray() for seed in range(300)]
+    error = np.linalg.norm(np.mean(made, axis=0) - expected)
+    assert error < 0.1 * np.linalg.norm(expected)
+
+
 def test_probes_of_probes_are_refused():
     with pytest.raises(ValueError, match="has output probes already"):
         DEEP.operator().probe(2).probe(1)
