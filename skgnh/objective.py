@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
 from skgnh.operators import (
     ExactHessian,
@@ -58,10 +58,7 @@ class Objective:
         ridge: Array,
         curvature: str = "gauss_newton",
     ):
-        if curvature not in ("gauss_newton", "exact"):
-            raise ValueError(
-                f"curvature must be 'gauss_newton' or 'exact', got {curvature!r}."
-            )
+        check_choice(curvature, "curvature", ("gauss_newton", "exact"))
         self.network, self.loss = network, loss
         self.inputs, self.targets = inputs, targets
         self.weights, self.ridge = weights, ridge

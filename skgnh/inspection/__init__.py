@@ -1,6 +1,6 @@
 """Views of a fitted network's curvature, and what it says of the weights."""
 
-from skgnh.inspection.prune import prune, sparse_coefs
+from skgnh.inspection.pruning import prune, sparse_coefs
 from skgnh.inspection.pruner import OBSPruner
 from skgnh.inspection.spectrum import GNHSpectrum
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_count
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
@@ -460,8 +460,7 @@ class GaussNewtonHessian(Curvature):
         GaussNewtonHessian
             The same type, on at most `n_rows` rows; the ridge stays exact.
         """
-        if n_rows < 1:
-            raise ValueError(f"n_rows must be at least 1, got {n_rows}.")
+        check_count(n_rows, "n_rows")
         rng = generator(random_state)
         importance = self.row_traces().astype(np.float64)
         total = importance.sum()
@@ -497,8 +496,7 @@ class GaussNewtonHessian(Curvature):
         GaussNewtonHessian
             The same type, with ``n_roots == n_probes``.
         """
-        if n_probes < 1:
-            raise ValueError(f"n_probes must be at least 1, got {n_probes}.")
+        check_count(n_probes, "n_probes")
         n_rows = 1 if shared else self.linearization.n_rows
         shape = (n_rows, n_probes, self.network.n_outputs)
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.linalg import check_choice
 from skgnh.training.damping import nielsen
 from skgnh.training.point import Point, Trial, norm
 from skgnh.training.schedule import Batch
@@ -90,10 +91,7 @@ class LevenbergMarquardt:
 
     def __post_init__(self):
         """Refuse a scaling that is not known."""
-        if self.scaling not in _SCALINGS:
-            raise ValueError(
-                f"scaling must be one of {_SCALINGS}, got {self.scaling!r}."
-            )
+        check_choice(self.scaling, "scaling", _SCALINGS)
 
     def begin(self, problem: Problem, rng: Any) -> State:
         """Return the state of the start."""

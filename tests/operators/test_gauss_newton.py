@@ -319,7 +319,7 @@ def test_few_probes_do_not_see_the_order_and_the_repetition_of_rows():
 
 @pytest.mark.parametrize("method", ["sample", "probe"])
 def test_draws_of_nothing_are_refused(method):
-    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="must be an integer >= 1, got 0"):
         getattr(DEEP.operator(), method)(0)
 
 
