@@ -10,18 +10,17 @@ from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
-from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.gram import values_of
+from skgnh.operators.hessian import NetworkHessian
 from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.random import generator
-from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
 Array = Any
 
 
-class GaussNewtonHessian(Curvature):
+class GaussNewtonHessian(NetworkHessian):
     r"""The Gauss-Newton Hessian (GNH) of a network's training objective.
 
     .. math:: H = \sum_i w_i J_i^T Q_i J_i + \mathrm{diag}(ridge)
@@ -111,15 +110,9 @@ class GaussNewtonHessian(Curvature):
         ridge: Array | None = None,
         probes: Array | None = None,
     ):
-        self.linearization = linearization
-        self.network = linearization.network
-        self.theta = linearization.theta
-        self.loss, self.weights = loss, weights
+        super().__init__(linearization, loss, weights, ridge)
         self.root = GaussNewtonRoot(linearization, loss, weights, probes)
-        P, dtype = self.network.n_parameters, self.theta.dtype
-        self.ridge = np.zeros(P, dtype) if ridge is None else ridge
         self._tables: PairTables | None = None
-        super().__init__(dtype, (P, P))
 
     @classmethod
     def of(cls, root: GaussNewtonRoot, ridge: Array) -> "GaussNewtonHessian":
@@ -127,45 +120,6 @@ class GaussNewtonHessian(Curvature):
         H = cls(root.linearization, root.loss, root.weights, ridge, root.probes)
         H.root = root
         return H
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Array,
-        y: Array | None = None,
-        sample_weight: Array | None = None,
-    ) -> "GaussNewtonHessian":
-        """Return the GNH of a fitted estimator over given rows.
-
-        Parameters
-        ----------
-        estimator : object
-            A fitted estimator of this package, or scikit-learn's MLPClassifier or
-            MLPRegressor.
-        X : {array-like, sparse matrix} of shape (n, n_features)
-            Rows.
-        y : array-like, optional
-            Their targets. H does not depend on them but through ``class_weight``:
-            they are only checked, and needed only there.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        GaussNewtonHessian
-            With the estimator's penalty as its ridge.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the data do not belong to it.
-        """
-        model = load_estimator(estimator, X, y, sample_weight)
-        linearization = Linearization(model.network, model.theta, model.inputs)
-        return cls(linearization, model.loss, model.weights, model.ridge)
 
     @property
     def n_roots(self) -> int:
@@ -186,17 +140,12 @@ class GaussNewtonHessian(Curvature):
         product = 8.0 * n * (2 * self.shape[0] - self.network.offsets[1])
         return product, 4.0 * n * min(r, by_neurons)
 
-    def _matmat(self, V: Array) -> Array:
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+    def _product(self, directions: Array, rows: slice, trace: Any) -> Array:
+        moved = self.root.forward(rows, trace, directions)
+        return self.root.backward(rows, trace, moved)
 
-        def part(rows, trace):
-            moved = self.root.forward(rows, trace, directions)
-            return [self.root.backward(rows, trace, moved)]
-
-        numbers = self.root.numbers(len(directions))
-        (out,) = self.linearization.sum(part, numbers)
-        out += self.ridge * directions
-        return out.T
+    def _numbers(self, n_columns: int) -> int:
+        return self.root.numbers(n_columns)
 
     def scaled(self, d: Array) -> Curvature:
         """Return ``diag(d) H diag(d)``, with all that H offers if d is by inputs.
@@ -210,21 +159,6 @@ class GaussNewtonHessian(Curvature):
         ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
         scales = InputScales(self.network, d.astype(self.dtype, copy=False))
         return self.of(MappedRoot(self.root, scales), ridge)
-
-    def restricted(self, index: Array) -> RestrictedHessian:
-        """Return the Hessian on some parameters, where the others do not move.
-
-        Parameters
-        ----------
-        index : array of int of shape (k,)
-            Which parameters.
-
-        Raises
-        ------
-        ValueError
-            If the index is off.
-        """
-        return RestrictedHessian(self, index)
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
@@ -434,10 +368,8 @@ class GaussNewtonHessian(Curvature):
         alike = all((layer == layer[0]).all() for layer in layers)
         return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
 
-    def _array(self) -> Array:
-        out = curvature(self.root)
-        out.reshape(-1)[:: len(out) + 1] += self.ridge
-        return out
+    def _data_array(self) -> Array:
+        return curvature(self.root)
 
     # ---- randomised operators of the same type --------------------------------------
 
