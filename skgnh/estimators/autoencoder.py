@@ -45,9 +45,12 @@ class GaussNewtonAutoencoder(
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose
         parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
         cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
-    alpha : float, default=1e-4
-        Strength of the L2 penalty of the weights (not the intercepts), divided by the
-        sum of the sample weights, as in scikit-learn.
+    alpha : 'evidence', 'ard' or float, default='evidence'
+        Strength of the L2 penalty. 'evidence' gives weights and biases of each layer a
+        prior precision of their own and finds these, and the noise, by the evidence
+        (MacKay, 1992) as the training goes; with 'ard' each input column has one. A
+        number is that of all weights (not the intercepts), divided by the sum of the
+        sample weights, as in scikit-learn, on the scaled data.
     batch_size : int or 'auto', default='auto'
         Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
         is one accepted step. With less an iteration is an epoch, and each step is
@@ -55,17 +58,20 @@ class GaussNewtonAutoencoder(
     curvature_batch_size : int or 'auto', default='auto'
         Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
         tenth of the gradient's, at least 2,000 where there are so many.
-    damping : float, default=0.1
-        First damping, in units of the Hessian's mean diagonal. It adapts at once.
-    max_iter : int, default=200
+    damping : float, default=1.0
+        First damping, in units of the prior precisions or, with a given `alpha`, of the
+        Hessian's mean diagonal. It adapts at once.
+    max_iter : int, default=100
         Most iterations.
-    tol : float, default=1e-5
+    tol : float or 'auto', default='auto'
         Training stops when, for more than `n_iter_no_change` iterations in a row, the
-        objective (the validation loss with `early_stopping`) has not improved by
-        `tol` times the loss of the best constant prediction (for the squared error, by
-        `tol` in R^2, whatever the scale of y), or is below and so can't any more.
-    n_iter_no_change : int, default=10
-        See `tol`.
+        evidence has not risen by `tol` nats a row; with a given `alpha`, when the
+        objective (the validation loss with `early_stopping`) has not improved by `tol`
+        times the loss of the best constant prediction (for the squared error, by `tol`
+        in R^2), or is below and so can't any more. 'auto' is 1e-3 for the evidence and
+        1e-5 for an objective.
+    n_iter_no_change : int or 'auto', default='auto'
+        See `tol`. 'auto' is 3 for the evidence and 10 for an objective.
     early_stopping : bool, default=False
         Whether to watch the loss of validation rows instead of the objective, and to
         keep the weights that were best on them.
@@ -160,10 +166,10 @@ class GaussNewtonAutoencoder(
         alpha: float | str = "evidence",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
-        damping: float = 0.1,
-        max_iter: int = 200,
-        tol: float = 1e-5,
-        n_iter_no_change: int = 10,
+        damping: float = 1.0,
+        max_iter: int = 100,
+        tol: float | str = "auto",
+        n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         random_state: Any = None,
@@ -189,6 +195,7 @@ class GaussNewtonAutoencoder(
         self.warm_start = warm_start
 
     _needs_targets = False
+    _sizes_are_given = True
 
     @with_callbacks
     def fit(
@@ -368,7 +375,7 @@ class GaussNewtonAutoencoder(
             a = ACTIVATIONS[name].value(append_one(a) @ layer.T)
         return a
 
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
+    def _hidden_layers(self, n: int) -> tuple[list[int], list[str]]:
         encoder = layer_sizes(self.encoder_layer_sizes, "encoder_layer_sizes")
         if not encoder:
             raise ValueError("encoder_layer_sizes must name at least the code's width.")

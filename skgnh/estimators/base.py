@@ -9,10 +9,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
+from skgnh.estimators.growth import (
+    alternative,
+    chosen,
+    first_widths,
+    grown,
+    likelier,
+)
 from skgnh.estimators.parameters import layer_sizes
-from skgnh.estimators.prepare import Data, prepare
+from skgnh.estimators.prepare import Data, Fit, prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.estimators.publish import learned, publish, weights_of
+from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
@@ -32,6 +39,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     """
 
     _needs_targets = True
+    _has_labels = False
 
     @abstractmethod
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
@@ -46,38 +54,56 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Return the name of the output activation, which names the loss."""
 
     def _fit(self, data: Data, incremental: bool = False) -> "BaseGaussNewtonMLP":
-        """Prepare, train, publish."""
+        """Prepare, train, publish; and again, if another network may be better."""
         fit = prepare(self, data, incremental)
-        training, network = fit.training, fit.network
-        context = FitContext(self, data.X, data.y, training.max_iter)
+        # Several networks may be trained where the sizes are not given.
+        most = fit.training.max_iter if self._sizes_are_given else None
+        context = FitContext(self, data.X, data.y, most)
+        self._train(fit, context)
+        other = alternative(fit)
+        if other is not None:
+            self._train(other, context)
+            fit = likelier(fit, other)
+        wider = grown(fit)
+        while wider is not None:
+            self._train(wider, context)
+            fit, wider = chosen(fit, wider)
+        publish(self, fit.weights(fit.training.theta) | fit.records())
+        context.fit_ends({})
+        if not (fit.training.reason or incremental):
+            warn(
+                f"Levenberg-Marquardt: {fit.training.max_iter} iterations reached and "
+                "the optimization hasn't converged yet. Raise max_iter or tol, or "
+                "scale the data.",
+                ConvergenceWarning,
+            )
+        return self
 
-        def attributes(theta):
-            scaling = fit.draft._scaling_
-            whole = weights_of(network, fit.expand(theta), scaling)
-            return learned(fit.draft) | whole
+    def _train(self, fit: Fit, context: FitContext) -> None:
+        """Take the steps of a fit; the model is usable after each iteration."""
+        training = fit.training
 
         def iteration_ends(theta):
-            made = attributes(theta)
+            made = fit.weights(theta)
             publish(self, made)
             return context.iteration_ends(lambda: made | fit.records())
 
         steps = fit.method.steps(training.problem, fit.state)
-        with limit_threads(network, fit.batch), np.errstate(all="ignore"):
+        with limit_threads(fit.network, fit.batch), np.errstate(all="ignore"):
             try:
                 training.run(steps, iteration_ends)
             finally:
                 # A solver may refuse the problem at the first point.
                 if training.n_iter or training.reason:
-                    publish(self, attributes(training.theta) | fit.records())
-        context.fit_ends({})
-        if not (training.reason or incremental):
-            warn(
-                f"Levenberg-Marquardt: {training.max_iter} iterations reached and the "
-                "optimization hasn't converged yet. Raise max_iter or tol, or scale "
-                "the data.",
-                ConvergenceWarning,
-            )
-        return self
+                    publish(self, fit.weights(training.theta) | fit.records())
+
+    @property
+    def _has_hidden(self) -> bool:
+        return self.is_fitted and bool(self.hidden_activations_)
+
+    @property
+    def _sizes_are_given(self) -> bool:
+        return self.hidden_layer_sizes != "auto"
 
     @property
     def is_fitted(self) -> bool:
@@ -104,13 +130,21 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _check_enough(self, targets: Array, weights: Array | None) -> None:
         """Raise a ValueError if the rows with weight are too few to learn from."""
 
-    def _hidden_layers(self) -> tuple[list[int], list[str]]:
-        """Return widths and activations of the hidden layers."""
-        widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
-        return widths, [self.activation] * len(widths)
+    def _hidden_layers(self, n: int) -> tuple[list[int], list[str]]:
+        """Return widths and activations of the hidden layers, for n rows."""
+        if self.hidden_layer_sizes != "auto":
+            widths = layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        elif self.is_fitted:
+            widths = list(self._network.layer_units[1:-1])
+        else:
+            widths = first_widths(n, self)
+        activation = self.activation
+        if activation == "auto":
+            activation = self.hidden_activations_[0] if self._has_hidden else "tanh"
+        return widths, [activation] * len(widths)
 
     def _make_network(self, X: Array, targets: Array) -> MLP:
-        widths, activations = self._hidden_layers()
+        widths, activations = self._hidden_layers(X.shape[0])
         return MLP((X.shape[1], *widths, targets.shape[1]), tuple(activations))
 
     def _strata(self, targets: Array) -> Array | None:

@@ -20,7 +20,7 @@ except ImportError:
 class FitContext:
     """The callback context of one fit, or none."""
 
-    def __init__(self, estimator: Any, X: Any, y: Any, max_iter: int):
+    def __init__(self, estimator: Any, X: Any, y: Any, max_iter: int | None):
         self._arguments = {"estimator": estimator, "X": X, "y": y}
         self._context = estimator._init_callback_context(max_subtasks=max_iter)
         if self._context is not None:

@@ -25,8 +25,6 @@ def check_parameters(estimator: Any) -> None:
     bounds = {
         "damping": (Real, {"min_val": 0, **open_ended}),
         "max_iter": (Integral, {"min_val": 1}),
-        "tol": (Real, {"min_val": 0}),
-        "n_iter_no_change": (Real, {"min_val": 1}),
         "validation_fraction": (Real, {"min_val": 0, "max_val": 1, **open_ended}),
     }
     parameters = estimator.get_params(deep=False)
@@ -37,6 +35,9 @@ def check_parameters(estimator: Any) -> None:
             )
     else:
         bounds["alpha"] = (Real, {"min_val": 0})
+    for name, least in (("tol", 0), ("n_iter_no_change", 1)):
+        if parameters[name] != "auto":
+            bounds[name] = (Real, {"min_val": least})
     for name, (kind, limits) in bounds.items():
         value = parameters[name]
         check_scalar(value, name, kind, **limits)
@@ -47,13 +48,24 @@ def check_parameters(estimator: Any) -> None:
             check_scalar(parameters[name], name, Integral, min_val=1)
 
 
+def stopping(estimator: Any) -> tuple[float, float]:
+    """Return `tol` and `n_iter_no_change`, those of 'auto' by what is watched."""
+    tol, patience = estimator.tol, estimator.n_iter_no_change
+    by_evidence = isinstance(estimator.alpha, str) and not estimator.early_stopping
+    if tol == "auto":
+        tol = 1e-3 if by_evidence else 1e-5
+    if patience == "auto":
+        patience = 3 if by_evidence else 10
+    return tol, patience
+
+
 def make_solver(solver: Any, for_evidence: bool = False) -> Solver:
     """Return a fresh solver of the given name or a clone of the given one.
 
     That of `auto` for the evidence gives determinants and traces too.
     """
     if solver == "auto" and for_evidence:
-        return Auto(KFAC(max_iter=15, rtol=0.1, decay=0.0))
+        return Auto(KFAC(n_probes=8, max_iter=10, rtol=0.3, decay=0.0))
     if isinstance(solver, Solver):
         return clone(solver)
     solvers = all_solvers()

@@ -9,9 +9,14 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from skgnh.estimators.parameters import batch_sizes, check_parameters, make_solver
+from skgnh.estimators.parameters import (
+    batch_sizes,
+    check_parameters,
+    make_solver,
+    stopping,
+)
 from skgnh.estimators.prior import learned_of, make_prior, penalty_of
-from skgnh.estimators.publish import draft_of, records_of
+from skgnh.estimators.publish import draft_of, learned, records_of, weights_of
 from skgnh.estimators.rows import Rows, loss_unit, start_from_base_rate
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
@@ -35,8 +40,9 @@ from skgnh.training import (
 
 Array = Any
 
-# First noise variance, as a share of the targets' variance.
-_FIRST_NOISE = 0.1
+# First noise variance, and that below which a table counts as learnt, as shares of the
+# targets' variance.
+_FIRST_NOISE, _NOISELESS = 0.1, 1e-4
 
 
 class Data(NamedTuple):
@@ -52,12 +58,42 @@ class Data(NamedTuple):
     """All labels, in the first call of `partial_fit`."""
 
 
+class Ground(NamedTuple):
+    """What a fit rests on, whatever the network."""
+
+    draft: Any
+    """A copy of the estimator that has read the data."""
+    solver: Any
+    rows: Rows
+    """Scaled, and of positive weight."""
+    held_out: Rows | None
+    """As the user has given them."""
+    rng: Any
+    goes_on: bool
+    incremental: bool
+
+    @property
+    def loss(self) -> Any:
+        """The loss that the output activation names."""
+        return LOSSES[self.draft.out_activation_]
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether the evidence chooses the penalty."""
+        return isinstance(self.draft.alpha, str)
+
+    @property
+    def n(self) -> float:
+        """Sum of the weights of all rows that were seen."""
+        seen = self.draft._scaling_.inputs
+        return self.rows.total if seen is None or not self.incremental else seen.weight
+
+
 @dataclass
 class Fit:
     """All that a training needs."""
 
-    draft: Any
-    """A copy of the estimator that has read the data."""
+    ground: Ground
     network: MLP
     training: Training
     method: Any
@@ -67,26 +103,27 @@ class Fit:
     batch: int
     """Rows of the smallest frequent products."""
 
+    def weights(self, theta: Array) -> dict[str, Any]:
+        """Return what was read, and a network of these parameters, as attributes."""
+        draft = self.ground.draft
+        whole = weights_of(self.network, self.expand(theta), draft._scaling_)
+        return learned(draft) | whole
+
     def records(self) -> dict[str, Any]:
         """Return the attributes that tell of the training, and of its evidence."""
         training, state = self.training, self.state
         if state.hyper is None:
             return records_of(training, state) | {"_penalty_": None}
+        ground, posterior = self.ground, training.posterior
         objective, prior = training.problem.objective, self.method.prior
-        posterior = training.posterior
         hyper = state.hyper if posterior is None else posterior.hyper
         objective.ridge = self.method.ridge(objective, hyper)
-        loss = LOSSES[self.draft.out_activation_]
-        penalty = penalty_of(self.network, prior, hyper, loss)
+        penalty = penalty_of(self.network, prior, hyper, ground.loss)
         made = records_of(training, state) | {"_penalty_": penalty}
         if posterior is not None:
+            scaling = ground.draft._scaling_
             made |= learned_of(
-                self.network,
-                prior,
-                posterior,
-                loss,
-                self.draft._scaling_,
-                training.n_rows,
+                self.network, prior, posterior, ground.loss, scaling, ground.n
             )
         return made
 
@@ -100,9 +137,8 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         If a parameter or the data are at fault.
     """
     check_parameters(estimator)
-    evidence = isinstance(estimator.alpha, str)
-    solver = make_solver(estimator.solver, evidence)
-    if evidence and solver.curvature != "gauss_newton":
+    solver = make_solver(estimator.solver, isinstance(estimator.alpha, str))
+    if isinstance(estimator.alpha, str) and solver.curvature != "gauss_newton":
         raise ValueError(
             f"alpha={estimator.alpha!r} needs the Gauss-Newton Hessian, which "
             f"{solver} does not take: give alpha a number."
@@ -116,54 +152,76 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         start = _present_weights(estimator, network, rows.X.dtype)
     else:
         start = network.initialize(rng, rows.X.dtype)
-    early_stopping = estimator.early_stopping and not incremental
-    if early_stopping and held_out is None:
+    if estimator.early_stopping and not incremental and held_out is None:
         strata = draft._strata(rows.targets)
         rows, held_out = rows.split(estimator.validation_fraction, strata, rng)
-    rows, loss = rows.with_weight(), LOSSES[draft.out_activation_]
-    scaling = _learn_scaling(draft, rows, goes_on and incremental)
-    rows = rows.scaled(scaling)
-    alpha = 0.0 if evidence else estimator.alpha
-    objective = rows.objective(network, loss, alpha, solver.curvature)
-    if goes_on:
-        start = scaling.unfold(network, start)
-    else:
-        start = start_from_base_rate(objective, start, exactly=evidence)
-    validate = None
     if held_out is not None:
         _warn_of_one_row(held_out)
-        validate = held_out.validator(network, loss, draft._score_outputs, scaling)
+    rows = rows.with_weight()
+    scaling = _learn_scaling(draft, rows, goes_on and incremental)
+    if goes_on:
+        start = scaling.unfold(network, start)
+    rows = rows.scaled(scaling)
+    ground = Ground(draft, solver, rows, held_out, rng, goes_on, incremental)
+    return assemble_fit(ground, network, start)
 
-    unit = 1.0 if evidence else loss_unit(objective)
-    problem = Problem(objective, start, validate, unit)
-    dropped = draft._dropped if goes_on else None
+
+def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
+    """Return the fit of a network from given parameters for scaled columns."""
+    draft, incremental = ground.draft, ground.incremental
+    problem = _problem(ground, network, start)
+    objective = problem.objective
+    dropped = draft._dropped if ground.goes_on else None
     problem, expand = _without_pruned(dropped, problem)
-    batch, method = _method(estimator, solver, rows.X.shape[0], problem, incremental)
-    n = rows.total
-    if evidence:
-        if incremental and scaling.inputs is not None:
-            n = scaling.inputs.weight
-        method = _with_evidence(method, objective, estimator.alpha == "ard", n)
+    batch, method = _method(ground, problem)
+    if ground.by_evidence:
+        method = _with_evidence(method, objective, draft.alpha == "ard", ground.n)
+    tol, patience = stopping(draft)
+    tol *= problem.unit
     training = Training(
         problem,
-        max_iter=1 if incremental else estimator.max_iter,
+        max_iter=1 if incremental else draft.max_iter,
         patience=Patience(
-            estimator.tol * problem.unit,
-            np.inf if incremental else estimator.n_iter_no_change,
-            floor=-np.inf if evidence else estimator.tol * problem.unit,
+            tol,
+            np.inf if incremental else patience,
+            floor=_floor(objective) if ground.by_evidence else tol,
         ),
-        n_rows=n,
-        early_stopping=early_stopping,
-        verbose=estimator.verbose,
+        n_rows=ground.n,
+        early_stopping=draft.early_stopping and not incremental,
+        verbose=draft.verbose,
     )
-    if goes_on:
+    if ground.goes_on:
         state = replace(draft._state_, theta=problem.start, bounds=None)
-        if evidence and state.hyper is None:
+        if ground.by_evidence and state.hyper is None:
             state.hyper = method.begin(problem, None).hyper
     else:
-        seed = rng.randint(2**31 - 1)
+        seed = ground.rng.randint(2**31 - 1)
         state = method.begin(problem, np.random.default_rng(seed))
-    return Fit(draft, network, training, method, state, expand, batch)
+    return Fit(ground, network, training, method, state, expand, batch)
+
+
+def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
+    draft, rows, loss = ground.draft, ground.rows, ground.loss
+    alpha = 0.0 if ground.by_evidence else draft.alpha
+    objective = rows.objective(network, loss, alpha, ground.solver.curvature)
+    if not ground.goes_on:
+        start = start_from_base_rate(objective, start, exactly=ground.by_evidence)
+    validate = None
+    if ground.held_out is not None:
+        validate = ground.held_out.validator(
+            network, loss, draft._score_outputs, draft._scaling_
+        )
+    unit = 1.0 if ground.by_evidence else loss_unit(objective)
+    return Problem(objective, start, validate, unit)
+
+
+def _floor(objective: Any) -> float:
+    """Return minus the evidence of a row where there is nothing left to explain."""
+    d, loss = objective.network.n_outputs, objective.loss
+    if not loss.is_equivariant:
+        return -np.inf
+    noise = _NOISELESS * 2 * loss_unit(objective)
+    return -loss.log_likelihood(0.5 * noise, d, noise)
 
 
 def _read(
@@ -273,22 +331,21 @@ def _with_evidence(method: Any, objective: Any, by_column: bool, n: float) -> Ev
     return Evidence(method, make_prior(objective.network, by_column), n, dispersion)
 
 
-def _method(
-    estimator: Any, solver: Any, n: int, problem: Problem, incremental: bool
-) -> tuple[int, Any]:
+def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:
     """Return how many rows the frequent products take, and the method."""
-    batch, curvature = batch_sizes(estimator, n)
+    draft, n = ground.draft, ground.rows.X.shape[0]
+    batch, curvature = batch_sizes(draft, n)
     if batch < n:
         schedule, rule = MiniBatches(n, batch, curvature), success
     else:
         schedule, rule = FullBatch(n, curvature), nielsen
     method = LevenbergMarquardt(
-        solver,
+        ground.solver,
         schedule,
-        damping=estimator.damping,
+        damping=draft.damping,
         rule=rule,
         step_tol=float(np.finfo(problem.start.dtype).eps),
-        scaling="prior" if isinstance(estimator.alpha, str) else "none",
+        scaling="prior" if ground.by_evidence else "none",
     )
-    streamed = incremental and batch == n
+    streamed = ground.incremental and batch == n
     return min(batch, curvature), Streamed(method) if streamed else method

@@ -28,8 +28,10 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     ----------
     loss : {'squared_error', 'poisson'}, default='squared_error'
         Loss; 'poisson' has a log link and needs targets >= 0.
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers.
+    hidden_layer_sizes : 'auto', int or sequence of int, default='auto'
+        Widths of the hidden layers. 'auto' begins small and, with
+        ``alpha='evidence'``, doubles them while most parameters are effective and
+        the rows have room for more.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='tanh'
         Activation of the hidden layers.
     standardize : bool, default=True
@@ -42,9 +44,12 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         or another name of :func:`skgnh.solvers.all_solvers`, or an instance, whose
         parameters a grid search reaches as ``solver__<parameter>``. 'auto' chooses by
         cost and memory, see :class:`skgnh.solvers.Auto`; `solver_` says what was taken.
-    alpha : float, default=1e-4
-        Strength of the L2 penalty of the weights (not the intercepts), divided by the
-        sum of the sample weights, as in scikit-learn.
+    alpha : 'evidence', 'ard' or float, default='evidence'
+        Strength of the L2 penalty. 'evidence' gives weights and biases of each layer a
+        prior precision of their own and finds these, and the noise, by the evidence
+        (MacKay, 1992) as the training goes; with 'ard' each input column has one. A
+        number is that of all weights (not the intercepts), divided by the sum of the
+        sample weights, as in scikit-learn, on the scaled data.
     batch_size : int or 'auto', default='auto'
         Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
         is one accepted step. With less an iteration is an epoch, and each step is
@@ -52,17 +57,20 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     curvature_batch_size : int or 'auto', default='auto'
         Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
         tenth of the gradient's, at least 2,000 where there are so many.
-    damping : float, default=0.1
-        First damping, in units of the Hessian's mean diagonal. It adapts at once.
-    max_iter : int, default=200
+    damping : float, default=1.0
+        First damping, in units of the prior precisions or, with a given `alpha`, of the
+        Hessian's mean diagonal. It adapts at once.
+    max_iter : int, default=100
         Most iterations.
-    tol : float, default=1e-5
+    tol : float or 'auto', default='auto'
         Training stops when, for more than `n_iter_no_change` iterations in a row, the
-        objective (the validation loss with `early_stopping`) has not improved by
-        `tol` times the loss of the best constant prediction (for the squared error, by
-        `tol` in R^2, whatever the scale of y), or is below and so can't any more.
-    n_iter_no_change : int, default=10
-        See `tol`.
+        evidence has not risen by `tol` nats a row; with a given `alpha`, when the
+        objective (the validation loss with `early_stopping`) has not improved by `tol`
+        times the loss of the best constant prediction (for the squared error, by `tol`
+        in R^2), or is below and so can't any more. 'auto' is 1e-3 for the evidence and
+        1e-5 for an objective.
+    n_iter_no_change : int or 'auto', default='auto'
+        See `tol`. 'auto' is 3 for the evidence and 10 for an objective.
     early_stopping : bool, default=False
         Whether to watch the loss of validation rows instead of the objective, and to
         keep the weights that were best on them.
@@ -150,7 +158,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     def __init__(
         self,
         loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
+        hidden_layer_sizes: Any = "auto",
         activation: str = "tanh",
         *,
         standardize: bool = True,
@@ -158,10 +166,10 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         alpha: float | str = "evidence",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
-        damping: float = 0.1,
-        max_iter: int = 200,
-        tol: float = 1e-5,
-        n_iter_no_change: int = 10,
+        damping: float = 1.0,
+        max_iter: int = 100,
+        tol: float | str = "auto",
+        n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         random_state: Any = None,

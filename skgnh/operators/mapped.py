@@ -26,16 +26,18 @@ class MappedRoot(GaussNewtonRoot):
 
     def __init__(self, root: GaussNewtonRoot, basis: Any):
         super().__init__(root.linearization, root.loss, root.weights, root.probes)
-        self.basis = basis
+        # It may be a mapped one itself.
+        self._root, self.basis = root, basis
 
     @property
     def has_diagonal_outputs(self) -> bool:
         """Whether the last layer's roots are diagonal in these coordinates too."""
-        return super().has_diagonal_outputs and self.basis.rotations[-1][0] is None
+        own = self._root.has_diagonal_outputs
+        return own and self.basis.rotations[-1][0] is None
 
     def make_factors(self, rows: slice, diagonal: bool = False) -> LayerFactors:
         """Return a_l and B_l of some rows in these coordinates."""
-        inputs, back = super().make_factors(rows, diagonal)
+        inputs, back = self._root.make_factors(rows, diagonal)
         left, right = zip(*self.basis.rotations, strict=True)
         return LayerFactors(
             [_turn(a, V) for a, V in zip(inputs, right, strict=True)],
@@ -44,17 +46,17 @@ class MappedRoot(GaussNewtonRoot):
 
     def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
         """Return J_S M v for k directions (k, P), of shape (n, k, r)."""
-        return super().forward(rows, trace, self.basis.restore(directions.T).T)
+        return self._root.forward(rows, trace, self.basis.restore(directions.T).T)
 
     def backward(self, rows: slice, trace: Any, u: Array) -> Array:
         """Return M^T J_S^T u for k vectors (n, k, r), of shape (k, P)."""
-        return self.basis.rotate(super().backward(rows, trace, u).T).T
+        return self.basis.rotate(self._root.backward(rows, trace, u).T).T
 
     def over(
         self, linearization: Linearization, weights: Array, probes: Array | None
     ) -> "MappedRoot":
         """Return the root of other rows, weights or probes in these coordinates."""
-        return MappedRoot(super().over(linearization, weights, probes), self.basis)
+        return MappedRoot(self._root.over(linearization, weights, probes), self.basis)
 
 
 def _turn(X: Array, Q: Any) -> Array:

@@ -13,6 +13,10 @@ from skgnh.solvers.preconditioned import Preconditioned
 
 Array = Any
 
+# Columns of the first layer from which its eigenvectors are kept from point to point:
+# those of the inputs, whatever the parameters.
+_MANY_COLUMNS = 256
+
 
 class KFAC(Preconditioned):
     r"""Block-diagonal Kronecker approximation, one block a layer.
@@ -63,7 +67,8 @@ class KFAC(Preconditioned):
         self.random_state = random_state
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
-        return KroneckerFactor(H, self.n_probes, self.random_state)
+        basis = kept if isinstance(kept, np.ndarray) else None
+        return KroneckerFactor(H, self.n_probes, self.random_state, basis)
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
         n, r, _, _ = sizes(H)
@@ -83,13 +88,28 @@ class KroneckerFactor(Factor):
 
     knows_determinant = True
 
-    def __init__(self, H: Any, n_probes: int | None = None, random_state: Any = None):
+    def __init__(
+        self,
+        H: Any,
+        n_probes: int | None = None,
+        random_state: Any = None,
+        basis: Array | None = None,
+    ):
         super().__init__(H)
         factors = kronecker_factors(H, n_probes, random_state)
         ridge = H.network.unpack(H.ridge)
+        if basis is None or basis.shape != factors[0][1].shape:
+            basis = None
+        bases = [basis] + [None] * (len(factors) - 1)
         self._blocks = [
-            _Block(*pair, layer) for pair, layer in zip(factors, ridge, strict=True)
+            _Block(*pair, layer, own)
+            for pair, layer, own in zip(factors, ridge, bases, strict=True)
         ]
+
+    def carried(self) -> Array | None:
+        """Return the eigenvectors of many input columns, which hardly change."""
+        basis = self._blocks[0].right
+        return basis if len(basis) >= _MANY_COLUMNS else None
 
     def _by_block(self, rhs: Array, apply: Callable) -> Array:
         out, unpack = np.empty_like(rhs.T), self._H.network.unpack
@@ -129,9 +149,13 @@ class _Block:
     with D_i diagonal, q_i of norm one and t_i at least (b + damping) / (w + damping).
     """
 
-    def __init__(self, S: Array, A: Array, ridge: Array):
+    def __init__(self, S: Array, A: Array, ridge: Array, right: Array | None = None):
         s, self._left = np.linalg.eigh(S)
-        a, self._right = np.linalg.eigh(A)
+        if right is None:
+            a, right = np.linalg.eigh(A)
+        else:
+            a = np.einsum("ij,ij->j", right, A @ right)
+        self.right = right
         self._values = np.maximum(s, 0)[:, None] * np.maximum(a, 0)
         self._weight, self._bias = ridge[:, :-1].mean(), ridge[:, -1].mean()
 
@@ -143,7 +167,7 @@ class _Block:
         if not (D.min() > 0 and b >= 0):
             raise LinAlgError("K-FAC is singular: raise the damping.")
         root = np.sqrt(D)
-        p = self._right[-1] / root
+        p = self.right[-1] / root
         square = (p**2).sum(axis=1, keepdims=True)
         # What cancels here has a bound.
         t = np.maximum(1 + (b - w) * square, min(1, b / w) if w > 0 else 1)
@@ -153,8 +177,8 @@ class _Block:
 
     def solve(self, X: Array, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        Y = _scaled(self._left.T @ X @ self._right / root, q, 1 / t)
-        return self._left @ (Y / root) @ self._right.T
+        Y = _scaled(self._left.T @ X @ self.right / root, q, 1 / t)
+        return self._left @ (Y / root) @ self.right.T
 
     def logdet(self, damping: float) -> float:
         root, _, t = self._damped(damping)
@@ -163,13 +187,13 @@ class _Block:
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        inner = root**-2.0 @ (self._right**2).T
-        inner += (1 / t - 1) * ((q / root) @ self._right.T) ** 2
+        inner = root**-2.0 @ (self.right**2).T
+        inner += (1 / t - 1) * ((q / root) @ self.right.T) ** 2
         return self._left**2 @ inner
 
     def draw(self, Z: Array, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        return self._left @ (_scaled(Z, q, t**-0.5) / root) @ self._right.T
+        return self._left @ (_scaled(Z, q, t**-0.5) / root) @ self.right.T
 
 
 def _scaled(X: Array, q: Array, t: Array) -> Array:

@@ -35,6 +35,8 @@ class Patience:
     tol: float
     n_iter_no_change: float
     floor: float = -np.inf
+    grace: int = 0
+    """Iterations that are not counted."""
     best: float = np.inf
     count: float = 0.0
 
@@ -43,7 +45,9 @@ class Patience:
 
         An iteration of few steps counts as its share of one.
         """
-        self.count = self.count + share if not value <= self.best - self.tol else 0
+        self.grace -= 1
+        in_vain = self.grace < 0 and not value <= self.best - self.tol
+        self.count = self.count + share if in_vain else 0
         self.best = min(self.best, value) if np.isfinite(value) else self.best
         return self.count > self.n_iter_no_change or value < self.floor
 

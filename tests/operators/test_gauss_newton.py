@@ -337,6 +337,19 @@ def test_draws_of_a_scaled_operator_are_scaled(draw):
     assert error < 0.1 * np.linalg.norm(expected)
 
 
+def test_scaling_twice_is_scaling_by_the_product():
+    H = Case(n=30).operator()
+    mask = H.network.weight_mask() > 0
+    first, second = np.where(mask, 0.5, 3.0), np.where(mask, 2.0, 0.7)
+    d, scaled = first * second, H.scaled(first).scaled(second)
+    expected = d[:, None] * H.toarray() * d
+    assert_close(scaled.toarray(), expected)
+    assert_close(scaled @ np.eye(len(d)), expected)
+    assert_close(
+        scaled.root.T @ (scaled.root @ np.eye(len(d))), expected - np.diag(scaled.ridge)
+    )
+
+
 def test_probes_of_probes_are_refused():
     with pytest.raises(ValueError, match="has output probes already"):
         DEEP.operator().probe(2).probe(1)

@@ -1,0 +1,152 @@
+"""Capacity that follows the data: networks that begin small and are widened."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from skgnh.estimators.prepare import Fit, assemble_fit
+from skgnh.network import MLP
+from skgnh.training import Evidence, Posterior, Training
+
+Array = Any
+
+# Rows from which a regression has two hidden layers, and the widths of either; rows
+# from which a classifier's one layer is wider.
+_MANY, _WIDTH, _TWO = 2500, 15, 20
+_MANY_LABELS, _WIDE = 900, 30
+# Without the evidence there is no growth, but a penalty.
+_FIXED = 50
+# A network is too small where the effective parameters are more than this share of all.
+_SATURATED = 0.8
+# Points that a widened network has at least: its evidence falls at first.
+_GRACE = 12
+# Most parameters of a widened network, and most of them for each number to explain.
+_MOST, _SHARE = 5000, {1: 1 / 2, 2: 1 / 3}
+
+
+def first_widths(n: int, estimator: Any) -> list[int]:
+    """Return the widths to begin with."""
+    if not isinstance(estimator.alpha, str):
+        return [_FIXED]
+    if estimator._has_labels:
+        return [_WIDE if n >= _MANY_LABELS else _WIDTH]
+    return [_TWO, _TWO] if n >= _MANY else [_WIDTH]
+
+
+def alternative(fit: Fit) -> Fit | None:
+    """Return the fit of the other activation that 'auto' tries, if it does.
+
+    Labels of many rows are tried with relu beside tanh, at the same widths.
+    """
+    ground, network = fit.ground, fit.network
+    draft = ground.draft
+    if draft.activation != "auto" or fit.training.posterior is None or ground.goes_on:
+        return None
+    if not draft._has_labels or ground.rows.X.shape[0] < _MANY_LABELS:
+        return None
+    other = MLP(network.layer_units, ("relu",) * len(network.activations))
+    dtype = fit.training.theta.dtype
+    return assemble_fit(ground, other, other.initialize(ground.rng, dtype))
+
+
+def likelier(fit: Fit, other: Fit) -> Fit:
+    """Return the fit of more evidence."""
+    log_evidences = [each.training.posterior.log_evidence for each in (fit, other)]
+    return other if log_evidences[1] > log_evidences[0] else fit
+
+
+def grown(fit: Fit) -> Fit | None:
+    """Return the fit of a network of twice the widths, if this one is too small.
+
+    New units have input weights drawn from the prior and no output weights: what the
+    network has learned stays.
+    """
+    wider = _wider(fit)
+    spent = fit.training.n_iter >= fit.training.max_iter
+    if wider is None or spent or not is_saturated(fit.training):
+        return None
+    start = _embedded(fit, wider)
+    training = fit.training
+    ground = fit.ground._replace(goes_on=False)
+    new = assemble_fit(ground, wider, start)
+    hyper = training.posterior.hyper
+    new.state = replace(new.state, hyper=hyper._replace(points=0))
+    new.training = replace(
+        new.training,
+        loss_curve=list(training.loss_curve),
+        validation_loss_curve=list(training.validation_loss_curve),
+        validation_scores=list(training.validation_scores),
+        steps=list(training.steps),
+        theta=start,
+    )
+    new.training.patience.grace = _GRACE
+    return new
+
+
+def chosen(fit: Fit, wider: Fit) -> tuple[Fit, Fit | None]:
+    """Return the better of two fits, and what comes after it.
+
+    By the likelihood less the effective parameters (Akaike): the evidence by K-FAC has
+    a determinant of another size for another network. Of labels, whose likelihood has
+    no noise to tell, the wider one.
+    """
+    if not fit.ground.draft._has_labels and _criterion(wider) <= _criterion(fit):
+        return fit, None
+    return wider, grown(wider)
+
+
+def _criterion(fit: Fit) -> float:
+    posterior, objective = fit.training.posterior, fit.training.problem.objective
+    n, d = fit.ground.n, fit.network.n_outputs
+    objective.ridge = 0 * objective.ridge
+    mean = objective.value(posterior.theta)
+    noise = objective.loss.dispersion(mean, n, d, 0.0)
+    gamma = float(posterior.gamma.sum())
+    return n * objective.loss.log_likelihood(mean, d, max(noise, 1e-300)) - gamma
+
+
+def is_saturated(training: Training) -> bool:
+    """Say whether most parameters are effective."""
+    posterior: Posterior = training.posterior
+    return posterior.gamma.sum() > _SATURATED * len(posterior.theta)
+
+
+def _wider(fit: Fit) -> MLP | None:
+    """Return the network of twice the widths, if it may grow."""
+    ground, training = fit.ground, fit.training
+    draft, network = ground.draft, fit.network
+    if ground.incremental or not isinstance(fit.method, Evidence):
+        return None
+    if draft.early_stopping or draft._sizes_are_given:
+        return None
+    posterior = training.posterior
+    if posterior is not None and -posterior.log_evidence <= ground.n * (
+        training.patience.floor
+    ):
+        return None
+    features, *hidden, d = network.layer_units
+    wider = MLP((features, *(2 * width for width in hidden), d), network.activations)
+    room = ground.n * d * _SHARE[min(len(hidden), 2)]
+    return wider if wider.n_parameters <= min(room, _MOST) else None
+
+
+def _embedded(fit: Fit, wider: MLP) -> Array:
+    """Return the parameters of the wider network that computes the same."""
+    theta, rng = fit.training.theta, fit.state.rng
+    precision = fit.training.posterior.hyper.precision[fit.method.prior.groups]
+    new = np.zeros(wider.n_parameters, theta.dtype)
+    layers = (fit.network.unpack(x) for x in (theta, precision))
+    for depth, (old, prior, layer) in enumerate(
+        zip(*layers, wider.unpack(new), strict=True)
+    ):
+        out, fan = old.shape
+        layer[:out, : fan - 1], layer[:out, -1] = old[:, :-1], old[:, -1]
+        if depth == len(wider.shapes) - 1:
+            break
+        sources = fan - 1 if depth else layer.shape[1] - 1
+        drawn = rng.standard_normal((len(layer) - out, sources + 1))
+        scale = 1 / np.sqrt(np.maximum(prior[0], 0.25))
+        layer[out:, :sources] = drawn[:, :-1] * scale[:sources]
+        layer[out:, -1] = drawn[:, -1] * scale[-1]
+    return new
