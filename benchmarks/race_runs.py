@@ -11,12 +11,12 @@ from race_data import pack
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
-import skgnh.estimators.base
 from skgnh import (
     GaussNewtonAutoencoder,
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
+from skgnh.training import LevenbergMarquardt
 
 # Inside a long epoch of mini-batches a point is due after this growth of the time.
 DUE = 1.05
@@ -190,10 +190,14 @@ def peer(name, problem, seed, alpha, epochs):
 
 
 def challenger(problem, seed, alpha, options):
-    """An estimator of this package, as a user has it but without a tolerance."""
+    """An estimator of this package, as a user has it but for the common objective.
+
+    That has a given penalty, no scaling, and no tolerance.
+    """
     settings = {
         "activation": problem.activation,
         "alpha": alpha,
+        "standardize": False,
         "max_iter": 2**31,
         "tol": 0.0,
         "n_iter_no_change": np.inf,
@@ -211,15 +215,16 @@ def challenger(problem, seed, alpha, options):
 
 
 def watched(trace):
-    """Stand in for the loop over trial steps: the same steps, traced."""
-    steps_of = skgnh.estimators.base.levenberg_marquardt
+    """Stand in for the method's steps: the same steps, traced."""
+    steps_of = LevenbergMarquardt.steps
 
-    def loop(objective, theta, *args, **kwargs):
-        trace.record(lambda: theta.astype(np.float64))
-        for step in steps_of(objective, theta, *args, **kwargs):
+    def traced(method, problem, state):
+        trace.record(lambda: problem.start.astype(np.float64))
+        for step in steps_of(method, problem, state):
             for field in STEP:
                 trace.steps.setdefault(field, []).append(getattr(step, field))
-            trace.note = f"{type(step.solver).__name__} {step.status}".strip()
+            solver = type(step.point.solver).__name__
+            trace.note = f"{solver} {step.status}".strip()
             if step.ends_epoch or (step.ends_batch and trace.due()):
                 after = step.theta.astype(np.float64)
                 trace.record(lambda after=after: after, step.ends_epoch)
@@ -227,7 +232,7 @@ def watched(trace):
                 trace.check()
             yield step
 
-    return patch.object(skgnh.estimators.base, "levenberg_marquardt", loop)
+    return patch.object(LevenbergMarquardt, "steps", traced)
 
 
 # ---- both ----------------------------------------------------------------------------

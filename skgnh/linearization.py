@@ -188,10 +188,6 @@ class Linearization:
             return []
         return np.empty((self.n_rows, *x.shape[1:]), x.dtype, order)
 
-    def outputs(self) -> Iterator[tuple[slice, Array]]:
-        """Yield slices of rows and their outputs z, keeping nothing."""
-        return self.chunks(2 * max(self.network.layer_units[1:]), self.output)
-
     def take(self, rows: Array) -> "Linearization":
         """Return the linearisation over some of the rows."""
         return Linearization(self.network, self.theta, self.inputs[rows])

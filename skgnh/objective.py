@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
 from skgnh.operators import (
     ExactHessian,
     GaussNewtonHessian,
     LoadedModel,
-    RestrictedHessian,
     load_estimator,
 )
 
@@ -58,10 +58,7 @@ class Objective:
         ridge: Array,
         curvature: str = "gauss_newton",
     ):
-        if curvature not in ("gauss_newton", "exact"):
-            raise ValueError(
-                f"curvature must be 'gauss_newton' or 'exact', got {curvature!r}."
-            )
+        check_choice(curvature, "curvature", ("gauss_newton", "exact"))
         self.network, self.loss = network, loss
         self.inputs, self.targets = inputs, targets
         self.weights, self.ridge = weights, ridge
@@ -124,11 +121,14 @@ class Objective:
         """
         inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
-        total = 0.0
+
+        def part(span, z):
+            losses = self.loss.value(z, targets[span])
+            return [float(np.dot(weights[span].astype(float), losses))]
+
+        numbers = 2 * max(self.network.layer_units[1:])
         with np.errstate(over="ignore", invalid="ignore"):
-            for span, z in linearization.outputs():
-                losses = self.loss.value(z, targets[span])
-                total += float(np.dot(weights[span].astype(float), losses))
+            (total,) = linearization.sum(part, numbers, linearization.output)
             return total + self._penalty(theta)
 
     def linearize(
@@ -144,17 +144,20 @@ class Objective:
         """
         inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
-        gradient = self.ridge * theta
-        value = self._penalty(theta)
-        width = max(self.network.layer_units[1:])
+
+        def part(span, trace):
+            y = targets[span]
+            losses = self.loss.value(trace.outputs, y)
+            seeds = self.loss.gradient(self.loss.mean(trace.outputs), y)
+            seeds = weights[span, None, None] * seeds[:, None, :]
+            gradient = self.network.pullback(theta, trace, seeds)[0]
+            return float(np.dot(weights[span].astype(float), losses)), gradient
+
+        numbers = 4 * max(self.network.layer_units[1:])
         with np.errstate(over="ignore", invalid="ignore"):
-            for span, trace in linearization.chunks(4 * width):
-                y = targets[span]
-                losses = self.loss.value(trace.outputs, y)
-                value += float(np.dot(weights[span].astype(float), losses))
-                seeds = self.loss.gradient(self.loss.mean(trace.outputs), y)
-                seeds = weights[span, None, None] * seeds[:, None, :]
-                gradient += self.network.pullback(theta, trace, seeds)[0]
+            value, gradient = linearization.sum(part, numbers)
+            value += self._penalty(theta)
+            gradient += self.ridge * theta
         if curvature_rows is not rows:
             inputs, targets, weights = self._rows(curvature_rows)
             linearization = Linearization(self.network, theta, inputs)
@@ -196,8 +199,8 @@ class RestrictedObjective:
         free: Array,
         rows: Array | None = None,
         curvature_rows: Array | None = None,
-    ) -> tuple[float, Array, RestrictedHessian]:
+    ) -> tuple[float, Array, Curvature]:
         """Return value, gradient and Hessian; see :meth:`Objective.linearize`."""
         theta = self.expand(free)
         value, gradient, H = self._objective.linearize(theta, rows, curvature_rows)
-        return value, gradient[self.index], RestrictedHessian(H, self.index)
+        return value, gradient[self.index], H.restricted(self.index)

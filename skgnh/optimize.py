@@ -1,10 +1,10 @@
 """The function that minimises a sum of losses by Levenberg and Marquardt's method."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from skgnh.operators.random import generator
-from skgnh.training import FullBatch, LevenbergMarquardt, Problem, Step, nielsen
+from skgnh.training import FullBatch, LevenbergMarquardt, Problem, Step
 
 Array = Any
 
@@ -15,13 +15,8 @@ def levenberg_marquardt(
     solver: Any,
     schedule: Any = None,
     *,
-    damping: float = 1e-2,
-    relative: bool = True,
-    rule: Callable = nielsen,
-    gradient_tol: float = 0.0,
-    step_tol: float = 0.0,
-    scaling: str = "none",
     random_state: Any = None,
+    **settings: Any,
 ) -> Iterator[Step]:
     r"""Yield a :class:`~skgnh.training.Step` a trial; the caller decides when to stop.
 
@@ -49,24 +44,11 @@ def levenberg_marquardt(
         See :mod:`skgnh.solvers`.
     schedule : object, optional
         Which rows serve what, see :mod:`skgnh.training.schedule`; all if None.
-    damping : float, default=1e-2
-        First damping, in units of the mean diagonal of the first H (of D, if scaled).
-    relative : bool, default=True
-        If False, `damping` is absolute.
-    rule : callable, default=nielsen
-        Update of the damping, :func:`~skgnh.training.nielsen` or, for steps judged on
-        unseen rows, :func:`~skgnh.training.success`.
-    gradient_tol : float, default=0.0
-        Stop when the largest absolute entry of the gradient is at most this.
-    step_tol : float, default=0.0
-        Stop when ``||s|| <= step_tol (||theta|| + step_tol)``, and the step is no
-        reduction or one below `step_tol` of the value: a step that is short only for
-        its damping goes on.
-    scaling : {'none', 'diagonal', 'prior'}, default='none'
-        D; 'prior' takes the ridge of H, which must be positive. Scaled steps do not
-        depend on the units of the parameters, as in MINPACK.
     random_state : int, RandomState, Generator or None, default=None
         Seed of what the schedule draws.
+    **settings
+        `damping`, `rule`, `gradient_tol`, `step_tol`, `scaling` and the other
+        parameters of :class:`skgnh.training.LevenbergMarquardt`.
 
     Yields
     ------
@@ -112,15 +94,7 @@ def levenberg_marquardt(
     >>> last.status, last.theta.round(6)
     ('gradient', array([1., 1.]))
     """
-    method = LevenbergMarquardt(
-        solver,
-        FullBatch() if schedule is None else schedule,
-        damping=damping,
-        relative=relative,
-        rule=rule,
-        gradient_tol=gradient_tol,
-        step_tol=step_tol,
-        scaling=scaling,
-    )
+    schedule = FullBatch() if schedule is None else schedule
+    method = LevenbergMarquardt(solver, schedule, **settings)
     problem = Problem(objective, theta)
     yield from method.steps(problem, method.begin(problem, generator(random_state)))

@@ -230,7 +230,13 @@ def test_mended_lbfgs_gets_loss_and_gradient_of_a_multiple_of_the_objective(
 def test_a_traced_fit_of_this_package_is_its_own(scripts, kind, estimator, batch_size):
     problem = make(scripts, kind)
     trace = scripts.race_runs.Trace(problem.objective(ALPHA).value)
-    settings = {"alpha": ALPHA, "random_state": 3, "tol": 0.0, "batch_size": batch_size}
+    settings = {
+        "alpha": ALPHA,
+        "standardize": False,
+        "random_state": 3,
+        "tol": 0.0,
+        "batch_size": batch_size,
+    }
     layers = {"hidden_layer_sizes": (6, 5), "activation": "tanh"}
     if kind == "autoencoder":
         layers = {"encoder_layer_sizes": (5, 2), "code_activation": "tanh"}

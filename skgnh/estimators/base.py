@@ -20,7 +20,7 @@ from skgnh.estimators.candidates import (
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import Data, Fit, prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.estimators.publish import publish
+from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs, start_from_base_rate
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
@@ -111,7 +111,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     @property
     def is_fitted(self) -> bool:
         """Whether there are weights to go on from."""
-        return hasattr(self, "coefs_")
+        return "coefs_" in learned(self)
 
     @property
     def _scaled_parameters(self) -> Array:

@@ -9,6 +9,9 @@ except ImportError:
     class CallbackSupportMixin:
         """Stand-in for releases without callbacks."""
 
+        def _init_callback_context(self, max_subtasks: int) -> None:
+            """Return no context."""
+
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
@@ -19,9 +22,8 @@ class FitContext:
 
     def __init__(self, estimator: Any, X: Any, y: Any, max_iter: int | None):
         self._arguments = {"estimator": estimator, "X": X, "y": y}
-        self._context = None
-        if hasattr(estimator, "_init_callback_context"):
-            self._context = estimator._init_callback_context(max_subtasks=max_iter)
+        self._context = estimator._init_callback_context(max_subtasks=max_iter)
+        if self._context is not None:
             self._context.call_on_fit_task_begin(**self._arguments)
 
     def iteration_ends(self, attributes: Any) -> bool:

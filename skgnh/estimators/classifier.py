@@ -13,6 +13,7 @@ from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
 from skgnh.estimators.prepare import Data, Fit, assemble_fit
+from skgnh.estimators.publish import learned
 from skgnh.network import MLP, densified
 from skgnh.operators.from_estimator import encode_labels
 
@@ -110,7 +111,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     history_ : dict of ndarray
         One entry for each trial step: time (seconds), value, gradient_norm, damping,
         gain_ratio, residual, solves, products and the other fields of
-        :class:`skgnh.optimize.Step`, and its iteration.
+        :class:`skgnh.training.Step`, and its iteration.
     damping_ : float
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver
@@ -384,14 +385,14 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
 
     def _learn_labels(self, y: Array, reset: bool) -> None:
         """Set or check the kind of the labels, and the classes unless they are."""
-        multilabel = y.ndim == 2
-        if getattr(self, "_multilabel_", multilabel) != multilabel:
+        multilabel, known = y.ndim == 2, learned(self)
+        if known.get("_multilabel_", multilabel) != multilabel:
             raise ValueError(
                 "y and y_val (or the y of an earlier call) must be of one kind: labels "
                 "or multilabel indicators."
             )
         self._multilabel_ = multilabel
-        if not hasattr(self, "classes_"):
+        if "classes_" not in known:
             self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
         if not multilabel and len(self.classes_) < 2:
             raise ValueError(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.estimators.publish import learned
+
 Array = Any
 
 
@@ -16,7 +18,7 @@ class PrunedWeightsMixin:
         """Whether each parameter is held at zero, of shape (P,)."""
         no_bias = [np.zeros(b.shape, bool) for b in self.intercepts_]
         nothing = [np.zeros(coef.shape, bool) for coef in self.coefs_]
-        pruned = self.pruned_ if hasattr(self, "pruned_") else nothing
+        pruned = learned(self).get("pruned_", nothing)
         return self._network.from_coefs(pruned, no_bias)
 
     def _with_dropped(self, theta: Array, dropped: Array, loss: float) -> Any:

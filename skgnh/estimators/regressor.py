@@ -107,7 +107,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     history_ : dict of ndarray
         One entry for each trial step: time (seconds), value, gradient_norm, damping,
         gain_ratio, residual, solves, products and the other fields of
-        :class:`skgnh.optimize.Step`, and its iteration.
+        :class:`skgnh.training.Step`, and its iteration.
     damping_ : float
         Last damping, absolute, where `warm_start` and `partial_fit` go on.
     solver_ : Solver

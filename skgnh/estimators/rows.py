@@ -157,5 +157,6 @@ def start_from_base_rate(
 def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
     """Return the network's outputs z over all rows, made in chunks."""
     theta = theta.astype(inputs.dtype, copy=False)
-    chunks = Linearization(network, theta, inputs).outputs()
-    return np.concatenate([z for _, z in chunks])
+    linearization = Linearization(network, theta, inputs)
+    numbers = 2 * max(network.layer_units[1:])
+    return linearization.collect(lambda rows, z: [z], numbers, linearization.output)[0]

@@ -10,7 +10,7 @@ from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
 from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
-from skgnh.linalg import Curvature, as_curvature, check_count, nystrom
+from skgnh.linalg import Curvature, as_curvature, check_choice, check_count, nystrom
 from skgnh.progress import Track, tracker
 
 Array = Any
@@ -107,9 +107,11 @@ def compress(
     >>> bool(np.linalg.norm(A @ x + 1e-3 * x - v) < 1e-8)
     True
     """
-    leaf_size = _checked(rank, leaf_size, tol, global_rank, head_size, n_samples)
+    _check_counts(n_samples, rank=rank, global_rank=global_rank, head_size=head_size)
+    leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
+    check_count(leaf_size, "leaf_size", max(rank, 1))
     H = as_curvature(H)
-    source = _check(H, order, source, head_size)
+    source = _check(H, order, source, head_size, tol)
     rng, track = np.random.default_rng(random_state), tracker(verbose)
     diagonal = _diagonal(H)
     low = nystrom(H, min(global_rank, H.shape[0]), rng, track=track)
@@ -211,32 +213,22 @@ def _leaves(H: Any, diagonal: Array, leaf_size: int, order: str, rng: Any) -> Ar
     return leaves(sequence, n_leaves)
 
 
-def _checked(
-    rank: int,
-    leaf_size: int | None,
-    tol: float,
-    global_rank: int,
-    head_size: int,
-    n_samples: int | None,
-) -> int:
-    """Refuse what is off; return the size of the leaves."""
-    check_count(rank, "rank", 0)
-    check_count(global_rank, "global_rank", 0)
-    check_count(head_size, "head_size", 0)
+def _check_counts(n_samples: int | None, **counts: int) -> None:
+    for name, count in counts.items():
+        check_count(count, name, 0)
     if n_samples is not None:
         check_count(n_samples, "n_samples")
-    leaf_size = max(2 * rank, 1) if leaf_size is None else leaf_size
-    check_count(leaf_size, "leaf_size", max(rank, 1))
+
+
+def _check(
+    H: Curvature, order: str, source: str | None, head_size: int, tol: float
+) -> str:
+    """Return the source that H can be built from; refuse what is off."""
     if not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
-    return leaf_size
-
-
-def _check(H: Curvature, order: str, source: str | None, head_size: int) -> str:
-    """Return the source that H can be built from; refuse what is off."""
     missing = [name for name in ("entries", "diagonal") if name not in H.offers]
-    if source not in (None, *_SOURCES):
-        raise ValueError(f"Unknown source {source!r}; choose among {_SOURCES}.")
+    check_choice(source, "source", (None, *_SOURCES))
+    check_choice(order, "order", _ORDERS)
     if missing and (source == "entries" or order in _ORDERS[1:] or head_size):
         raise ValueError(
             f"{H.name} has no {' and no '.join(missing)}: "
@@ -247,8 +239,6 @@ def _check(H: Curvature, order: str, source: str | None, head_size: int) -> str:
         raise ValueError(f"H must be square, got shape {H.shape}.")
     if H.dtype not in (np.float32, np.float64):
         raise ValueError(f"H must be of float32 or float64, got {H.dtype}.")
-    if order not in _ORDERS:
-        raise ValueError(f"Unknown order {order!r}; choose among {_ORDERS}.")
     return "products" if missing else source or "entries"
 
 

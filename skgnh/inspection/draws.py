@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.memory import require, rows_per_chunk
+from skgnh.linearization import Linearization
+from skgnh.memory import require
 from skgnh.network import densified
 from skgnh.objective import Objective
 
@@ -58,27 +59,34 @@ def gradient_draws(
         f"{n_gradients} gradients of {P} parameters",
         "Take fewer gradients",
     )
-    rows = _systematic(objective, n_gradients * n_rows, rng)
-    out = np.empty((n_gradients, P))
-    layers = network.unpack(out)
+    drawn = _systematic(objective, n_gradients * n_rows, rng)
+    # What is linearised, a row at a time, is a draw: several rows of the data.
+    drawn = drawn.reshape(n_gradients, n_rows)
     scale = 1 / n_rows if source == "gradient" else n_rows**-0.5
-    size = rows_per_chunk(2 * n_rows * sum(network.layer_units) * 8)
-    for start in range(0, n_gradients, size):
-        stop = min(start + size, n_gradients)
-        chunk = rows[start * n_rows : stop * n_rows]
+
+    def passes(span):
+        chunk = drawn[span].ravel()
         trace = network.trace(theta, objective.inputs[chunk])
         mean = loss.mean(trace.outputs)
         if source == "gradient":
-            seeds = loss.gradient(mean, objective.targets[chunk])[:, None, :]
-        else:
-            signs = rng.choice(np.array([-1, 1], mean.dtype), mean.shape)
-            seeds = loss.root(mean, signs[:, None, :])
+            return trace, loss.gradient(mean, objective.targets[chunk])[:, None, :]
+        signs = rng.choice(np.array([-1, 1], mean.dtype), mean.shape)
+        return trace, loss.root(mean, signs[:, None, :])
+
+    def part(span, given):
+        trace, seeds = given
+        m = span.stop - span.start
+        out = np.empty((m, P))
+        layers = network.unpack(out)
         for depth, B in network.carry_back(theta, trace, seeds):
-            back = B.reshape(stop - start, n_rows, -1)
-            a = densified(trace.inputs[depth]).reshape(stop - start, n_rows, -1)
-            np.matmul(np.swapaxes(back, 1, 2), a, out=layers[depth][start:stop])
-    out *= scale
-    return out
+            a = densified(trace.inputs[depth]).reshape(m, n_rows, -1)
+            back = np.swapaxes(B.reshape(m, n_rows, -1), 1, 2)
+            np.matmul(back, a, out=layers[depth])
+        out *= scale
+        return [out]
+
+    numbers = 2 * n_rows * sum(network.layer_units)
+    return Linearization(network, theta, drawn).collect(part, numbers, passes)[0]
 
 
 def _systematic(objective: Objective, n_draws: int, rng: np.random.Generator) -> Array:

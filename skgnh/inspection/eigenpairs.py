@@ -126,8 +126,9 @@ def leading_eigenpairs(
 
 def row_curvatures(H: Any, vectors: Array) -> Array:
     """Return ``w_i v_k^T J_i^T Q_i J_i v_k`` for rows i and vectors k: O(n k P)."""
-    k = len(vectors)
-    out = np.empty((H.linearization.n_rows, k), H.dtype)
-    for rows, trace in H.linearization.chunks(3 * k * max(H.network.layer_units[1:])):
-        out[rows] = (H.root.forward(rows, trace, vectors) ** 2).sum(axis=2)
-    return out
+
+    def part(rows, trace):
+        return [(H.root.forward(rows, trace, vectors) ** 2).sum(axis=2)]
+
+    numbers = 3 * len(vectors) * max(H.network.layer_units[1:])
+    return H.linearization.collect(part, numbers)[0]

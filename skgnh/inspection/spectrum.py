@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.inspection import eigenpairs, measure
 from skgnh.inspection.base import NetworkMixin
+from skgnh.linalg import check_choice
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
@@ -241,8 +242,7 @@ class GNHSpectrum(
         check_scalar(self.tol, "tol", Real, min_val=0)
         if self.damping is not None:
             check_scalar(self.damping, "damping", Real, min_val=0)
-        if self.solver not in _SOLVERS:
-            raise ValueError(f"solver must be one of {_SOLVERS}, got {self.solver!r}.")
+        check_choice(self.solver, "solver", _SOLVERS)
 
     def transform(self, X: Array) -> Array:
         """Return the curvature that each row gives to the leading directions.

@@ -1,6 +1,6 @@
 """Linear algebra that knows no network."""
 
-from skgnh.linalg.checks import check_count, checked_index
+from skgnh.linalg.checks import check_choice, check_count, checked_index
 from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
 
@@ -8,6 +8,7 @@ __all__ = [
     "Curvature",
     "PrincipalSubmatrix",
     "as_curvature",
+    "check_choice",
     "check_count",
     "checked_index",
     "nystrom",

@@ -1,5 +1,6 @@
 """Checks of what is asked for."""
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -31,3 +32,9 @@ def check_count(value: Any, name: str, least: int = 1) -> None:
     """Raise a ValueError unless a value is an integer, and at least so large."""
     if not (isinstance(value, Integral) and value >= least):
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+
+
+def check_choice(value: Any, name: str, choices: Iterable[Any]) -> None:
+    """Raise a ValueError unless a value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"Unknown {name} {value!r}; choose among {tuple(choices)}.")

@@ -37,6 +37,8 @@ class Curvature(LinearOperator):
     """
 
     offers: frozenset = frozenset({"diagonal"})
+    subject = "matrix"
+    """What it is, where it is refused as an array."""
 
     @property
     def name(self) -> str:
@@ -75,8 +77,25 @@ class Curvature(LinearOperator):
         return [self.entries(rows, columns) for rows, columns in pairs]
 
     def toarray(self) -> Array:
-        """Return the matrix as an array of shape (P, P), where that is offered."""
-        raise self._lacks("toarray")
+        """Return the matrix as an array of shape (P, P), where that is offered.
+
+        Raises
+        ------
+        ValueError
+            If it is not, or if two such arrays exceed the working memory.
+        """
+        if "toarray" not in self.offers:
+            raise self._lacks("toarray")
+        P = self.shape[0]
+        require(
+            2 * P**2 * self.dtype.itemsize,
+            f"The dense {self.subject} of {P} parameters",
+            "Take a solver such as 'cg' or fewer neurons",
+        )
+        return self._array()
+
+    def _array(self) -> Array:
+        raise NotImplementedError
 
     def restricted(self, index: Array) -> "Curvature":
         """Return the principal submatrix of some parameters."""
@@ -180,20 +199,7 @@ class PrincipalSubmatrix(Curvature):
         """Return several such blocks."""
         return self._H.entry_blocks([tuple(self.index[i] for i in p) for p in pairs])
 
-    def toarray(self) -> Array:
-        """Return it as an array of shape (k, k).
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory, or the whole offers no array.
-        """
-        k = len(self.index)
-        require(
-            2 * k**2 * self.dtype.itemsize,
-            f"The dense matrix of {k} parameters",
-            "Take a solver such as 'cg'",
-        )
+    def _array(self) -> Array:
         if "entries" in self.offers:
             return self._H.entries(self.index, self.index)
         return self._H.toarray()[np.ix_(self.index, self.index)]

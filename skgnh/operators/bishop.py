@@ -15,7 +15,19 @@ Array = Any
 
 
 def array(H: Any) -> Array:
-    """Return the data's part of an exact Hessian, (P, P): O(n P^2), whatever d."""
+    r"""Return the data's part of an exact Hessian, (P, P): O(n P^2), whatever d.
+
+    With :math:`\delta_l` the derivative of the loss in z_l, for layers l <= m
+
+    .. math::
+
+       \frac{\partial^2 E}{\partial w^l_{ji} \partial w^m_{kp}}
+       = a^l_i \Big( \delta^m_k \frac{\partial a^m_p}{\partial z^l_j}
+       + a^m_p \frac{\partial \delta^m_k}{\partial z^l_j} \Big),
+
+    from one forward and one backward pass for each layer l; the blocks below are filled
+    by symmetry, for there the formula does not hold.
+    """
     network, P = H.network, H.shape[0]
     out = np.zeros((P, P), H.dtype)
     widths = network.layer_units[1:]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.linalg import check_count
 from skgnh.memory import require
 from skgnh.operators.low_rank import LowRankHessian
 from skgnh.operators.random import generator
@@ -91,8 +92,8 @@ def compress_jacobian(
     """
     if rank is None and not tol > 0:
         raise ValueError("Give a rank, a tol above 0, or both.")
-    if rank is not None and rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank}.")
+    if rank is not None:
+        check_count(rank, "rank")
     if not 0 <= tol < 1:
         raise ValueError(f"tol must be at least 0 and below 1, got {tol}.")
     left, values, right = approximate(H.root, rank, tol, generator(random_state))

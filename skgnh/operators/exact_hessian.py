@@ -9,8 +9,8 @@ from skgnh.linearization import Linearization
 from skgnh.memory import require
 from skgnh.network import ACTIVATIONS
 from skgnh.operators import bishop
-from skgnh.operators.from_estimator import load_estimator
-from skgnh.operators.restricted import RestrictedHessian
+from skgnh.operators.from_estimator import LoadedModel
+from skgnh.operators.hessian import NetworkHessian
 
 Array = Any
 
@@ -24,7 +24,7 @@ class Adjoint(NamedTuple):
     """s''(z_l) times its derivative in s(z_l), of each hidden layer."""
 
 
-class ExactHessian(Curvature):
+class ExactHessian(NetworkHessian):
     r"""The Hessian of a network's training objective, residuals included.
 
     .. math:: H = \sum_i w_i \Big( J_i^T Q_i J_i
@@ -64,7 +64,8 @@ class ExactHessian(Curvature):
     A product costs O(n P) a column by Pearlmutter's R-operator [1]_, about one and a
     half times one of the Gauss-Newton Hessian, and walks the rows in chunks that stay
     in cache. The kink of relu counts as flat: H is then the Hessian of the pieces,
-    which is right almost everywhere but knows nothing of the kinks' own curvature.
+    which is right almost everywhere but knows nothing of the kinks' own curvature. The
+    array costs O(n P^2), whatever d, by Bishop's recursion over the layers [2]_.
 
     References
     ----------
@@ -90,6 +91,7 @@ class ExactHessian(Curvature):
     """
 
     offers = Curvature.offers | {"toarray", "elimination"}
+    subject = "Hessian"
 
     def __init__(
         self,
@@ -99,61 +101,23 @@ class ExactHessian(Curvature):
         weights: Array,
         ridge: Array | None = None,
     ):
-        self.linearization, self.network = linearization, linearization.network
-        self.theta, self.loss = linearization.theta, loss
-        self.targets, self.weights = targets, weights
+        super().__init__(linearization, loss, weights, ridge)
+        self.targets = targets
         expected = (linearization.n_rows, self.network.n_outputs)
         if np.shape(targets) != expected:
             raise ValueError(
                 f"targets have shape {np.shape(targets)}, expected {expected}: a row "
                 "for each row of the inputs, a column for each output."
             )
-        P, dtype = self.network.n_parameters, self.theta.dtype
-        self.ridge = np.zeros(P, dtype) if ridge is None else ridge
-        super().__init__(dtype, (P, P))
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Array,
-        y: Array | None = None,
-        sample_weight: Array | None = None,
-    ) -> "ExactHessian":
-        """Return the Hessian of a fitted estimator over given rows.
-
-        Parameters
-        ----------
-        estimator : object
-            A fitted estimator of this package, or scikit-learn's MLPClassifier or
-            MLPRegressor.
-        X : {array-like, sparse matrix} of shape (n, n_features)
-            Rows.
-        y : array-like, optional
-            Their targets; only an autoencoder, whose targets are X, does without.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        ExactHessian
-            With the estimator's penalty as its ridge.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the data do not belong to it, or y is missing.
-        """
-        model = load_estimator(estimator, X, y, sample_weight)
+    def _of_model(cls, model: LoadedModel, rows: Linearization) -> "ExactHessian":
         if model.targets is None:
             raise ValueError(
                 "The exact Hessian depends on the targets: pass y, or take "
                 "GaussNewtonHessian, which does not."
             )
-        linearization = Linearization(model.network, model.theta, model.inputs)
-        return cls(linearization, model.loss, model.targets, model.weights, model.ridge)
+        return cls(rows, model.loss, model.targets, model.weights, model.ridge)
 
     # ---- some rows ------------------------------------------------------------------
 
@@ -191,20 +155,11 @@ class ExactHessian(Curvature):
         product = 24.0 * self.linearization.n_rows * self.shape[0]
         return product, product
 
-    def _matmat(self, V: Array) -> Array:
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+    def _numbers(self, n_columns: int) -> int:
         widths = self.network.layer_units
-        numbers = len(directions) * (sum(widths[1:]) + 4 * max(widths[1:])) + widths[0]
-
-        def part(rows, trace):
-            return [self._product(directions, rows, trace)]
-
-        (out,) = self.linearization.sum(part, numbers)
-        out += self.ridge * directions
-        return out.T
+        return n_columns * (sum(widths[1:]) + 4 * max(widths[1:])) + widths[0]
 
     def _product(self, directions: Array, rows: slice, trace: Any) -> Array:
-        """Return the part of some rows in products with k directions, (k, P)."""
         out, adjoint = np.empty_like(directions), self.adjoint_pass(rows, trace)
         layers = self.network.unpack(self.theta)
         moved, sums = self.network.unpack(directions), self.network.unpack(out)
@@ -225,13 +180,6 @@ class ExactHessian(Curvature):
             bends = adjoint.bends[depth - 1][:, None]
             r = bends * states[depth - 1] + slopes * carried
         return out
-
-    def restricted(self, index: Array) -> RestrictedHessian:
-        """Return the Hessian on some parameters, where the others do not move.
-
-        See :meth:`GaussNewtonHessian.restricted`.
-        """
-        return RestrictedHessian(self, index)
 
     # ---- entries --------------------------------------------------------------------
 
@@ -282,31 +230,5 @@ class ExactHessian(Curvature):
         """
         return self.ridge + bishop.diagonal(self)
 
-    def toarray(self) -> Array:
-        r"""Return H as an array of shape (P, P), by Bishop's recursion.
-
-        With :math:`\delta_l` the derivative of the loss in z_l, for layers l <= m
-
-        .. math::
-
-           \frac{\partial^2 E}{\partial w^l_{ji} \partial w^m_{kp}}
-           = a^l_i \Big( \delta^m_k \frac{\partial a^m_p}{\partial z^l_j}
-           + a^m_p \frac{\partial \delta^m_k}{\partial z^l_j} \Big),
-
-        from one forward and one backward pass for each layer l; the blocks below are
-        filled by symmetry, for there the formula does not hold. O(n P^2), whatever d.
-
-        Raises
-        ------
-        ValueError
-            If two arrays of that shape exceed the working memory.
-        """
-        P = self.shape[0]
-        require(
-            2 * P**2 * self.dtype.itemsize,
-            f"The dense Hessian of {P} parameters",
-            "Use its products, the solver 'cg', or fewer neurons",
-        )
-        out = bishop.array(self)
-        out.flat[:: P + 1] += self.ridge
-        return out
+    def _data_array(self) -> Array:
+        return bishop.array(self)

@@ -1,6 +1,7 @@
 """From a fitted estimator to a network, its parameters, data and loss."""
 
 from numbers import Number
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,17 @@ from skgnh.network import MLP, append_one, densified
 from skgnh.scaling import Scaling
 
 Array = Any
+
+# What all perceptrons have, scikit-learn's too, and what one without it stands for.
+_NEEDED = ("coefs_", "intercepts_", "out_activation_", "activation", "alpha")
+_OWN = {
+    "classes_": None,
+    "class_weight": None,
+    "hidden_activations_": None,
+    "_needs_targets": True,
+    "_penalty_": None,
+    "_scaling_": Scaling(),
+}
 
 
 class LoadedModel(NamedTuple):
@@ -120,54 +132,61 @@ def load_estimator(
     ValueError
         If it is no multi-layer perceptron or the data do not belong to it.
     """
+    fitted = _attributes(estimator)
+    coefs, scaling = fitted.coefs_, fitted._scaling_
+    dtype = coefs[0].dtype
+    X = validate_data(
+        estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+    ).astype(dtype, copy=False)
+    widths = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
+    activations = fitted.hidden_activations_
+    if activations is None:
+        activations = [fitted.activation] * (len(coefs) - 1)
+    network = MLP(widths, tuple(activations))
+
+    loss, targets = LOSSES[fitted.out_activation_], None
+    if not fitted._needs_targets:
+        y = X
+    if y is not None:
+        targets = _targets(y, fitted.classes_, loss, network.n_outputs, dtype)
+        check_consistent_length(X, targets)
+        targets = scaling.scale_targets(targets)
+    weights = _row_weights(fitted.class_weight, X, y, sample_weight)
+    raw = network.from_coefs(coefs, fitted.intercepts_)
+    theta, X = scaling.unfold(network, raw), scaling.scale_inputs(X)
+    penalty = fitted.alpha if fitted._penalty_ is None else fitted._penalty_
+    return assemble(network, loss, X, targets, weights, penalty, theta)
+
+
+def _attributes(estimator: Any) -> SimpleNamespace:
+    """Return what is read of a fitted perceptron: the one place that knows the names.
+
+    Raises
+    ------
+    NotFittedError, ValueError
+        See :func:`load_estimator`.
+    """
     check_is_fitted(estimator)
-    missing = [
-        name
-        for name in ("coefs_", "intercepts_", "out_activation_")
-        if not hasattr(estimator, name)
-    ]
+    found = {name: getattr(estimator, name, None) for name in _NEEDED}
+    missing = [name for name, value in found.items() if value is None]
     if missing:
         raise ValueError(
             f"{type(estimator).__name__} is no multi-layer perceptron: it has no "
             f"{', '.join(missing)}. Of a pipeline, pass the last step and the rows "
             "that the others have transformed."
         )
-    coefs = estimator.coefs_
-    dtype = coefs[0].dtype
-    X = validate_data(
-        estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
-    ).astype(dtype, copy=False)
-    widths = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
-    activations = getattr(estimator, "hidden_activations_", None) or [
-        estimator.activation
-    ] * (len(coefs) - 1)
-    network = MLP(widths, tuple(activations))
-
-    scaling = getattr(estimator, "_scaling_", Scaling())
-    loss, targets = LOSSES[estimator.out_activation_], None
-    if hasattr(estimator, "inverse_transform"):
-        y = X
-    if y is not None:
-        targets = _targets(estimator, y, loss, network.n_outputs, dtype)
-        check_consistent_length(X, targets)
-        targets = scaling.scale_targets(targets)
-    weights = _row_weights(estimator, X, y, sample_weight)
-    raw = network.from_coefs(coefs, estimator.intercepts_)
-    theta, X = scaling.unfold(network, raw), scaling.scale_inputs(X)
-    penalty = getattr(estimator, "_penalty_", None)
-    if penalty is None:
-        penalty = estimator.alpha
-    return assemble(network, loss, X, targets, weights, penalty, theta)
+    own = {name: getattr(estimator, name, value) for name, value in _OWN.items()}
+    return SimpleNamespace(**found, **own)
 
 
-def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) -> Array:
+def _targets(y: Array, classes: Any, loss: Any, n_outputs: int, dtype: Any) -> Array:
     """Return checked targets of shape (n, d)."""
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
     y = densified(y)
-    if not hasattr(estimator, "classes_"):
+    if classes is None:
         targets = y.reshape(len(y), -1).astype(dtype)
     else:
-        targets = encode_labels(y, estimator.classes_, dtype)
+        targets = encode_labels(y, classes, dtype)
     if targets.shape[1] != n_outputs:
         raise ValueError(
             f"y has {targets.shape[1]} outputs, the estimator has {n_outputs}."
@@ -179,8 +198,7 @@ def _targets(estimator: Any, y: Array, loss: Any, n_outputs: int, dtype: Any) ->
     return targets
 
 
-def _row_weights(estimator: Any, X: Array, y: Array, sample_weight: Array) -> Array:
-    class_weight = getattr(estimator, "class_weight", None)
+def _row_weights(class_weight: Any, X: Array, y: Array, sample_weight: Array) -> Array:
     if sample_weight is not None:
         sample_weight = check_sample_weight(sample_weight, X)
     if class_weight is None:

@@ -5,23 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_count
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
 from skgnh.operators.assembly import curvature
-from skgnh.operators.from_estimator import load_estimator
 from skgnh.operators.gram import values_of
+from skgnh.operators.hessian import NetworkHessian
+from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.random import generator
-from skgnh.operators.restricted import RestrictedHessian
 from skgnh.operators.root import GaussNewtonRoot
-from skgnh.operators.scaled import ScaledRoot, by_inputs
 from skgnh.operators.tables import PairTables
 
 Array = Any
 
 
-class GaussNewtonHessian(Curvature):
+class GaussNewtonHessian(NetworkHessian):
     r"""The Gauss-Newton Hessian (GNH) of a network's training objective.
 
     .. math:: H = \sum_i w_i J_i^T Q_i J_i + \mathrm{diag}(ridge)
@@ -46,9 +45,6 @@ class GaussNewtonHessian(Curvature):
         Curvature of the penalty; zero if None.
     probes : ndarray of shape (n, m, d) or (1, m, d), optional
         Random signs, of each row or of all, see :meth:`probe`.
-    scale : ndarray of shape (P,), optional
-        Of the columns of the root, the same for all neurons of a layer, see
-        :meth:`scaled`.
 
     Attributes
     ----------
@@ -64,7 +60,10 @@ class GaussNewtonHessian(Curvature):
     -----
     A product costs O(n P) a column, whatever d; both passes walk the rows in chunks
     that stay in cache, so its memory is the traces (kept only if they fit half the
-    working memory) and a few arrays of length P a column.
+    working memory) and a few arrays of length P a column. The array of
+    :meth:`toarray` is made of blocks of J_S, n r P^2 operations, or of sums over the
+    roots for each pair of neurons [3]_, at most n P^2 and O(n r) for each such pair:
+    whichever is less.
 
     References
     ----------
@@ -101,6 +100,7 @@ class GaussNewtonHessian(Curvature):
         "samples",
         "layers",
     }
+    subject = "Gauss-Newton Hessian"
 
     def __init__(
         self,
@@ -109,59 +109,17 @@ class GaussNewtonHessian(Curvature):
         weights: Array,
         ridge: Array | None = None,
         probes: Array | None = None,
-        scale: Array | None = None,
     ):
-        self.linearization = linearization
-        self.network = linearization.network
-        self.theta = linearization.theta
-        self.loss, self.weights = loss, weights
+        super().__init__(linearization, loss, weights, ridge)
         self.root = GaussNewtonRoot(linearization, loss, weights, probes)
-        self._scale = scale
-        if scale is not None:
-            self.root = ScaledRoot(self.root, scale)
-        P, dtype = self.network.n_parameters, self.theta.dtype
-        self.ridge = np.zeros(P, dtype) if ridge is None else ridge
         self._tables: PairTables | None = None
-        super().__init__(dtype, (P, P))
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Array,
-        y: Array | None = None,
-        sample_weight: Array | None = None,
-    ) -> "GaussNewtonHessian":
-        """Return the GNH of a fitted estimator over given rows.
-
-        Parameters
-        ----------
-        estimator : object
-            A fitted estimator of this package, or scikit-learn's MLPClassifier or
-            MLPRegressor.
-        X : {array-like, sparse matrix} of shape (n, n_features)
-            Rows.
-        y : array-like, optional
-            Their targets. H does not depend on them but through ``class_weight``:
-            they are only checked, and needed only there.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        GaussNewtonHessian
-            With the estimator's penalty as its ridge.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the data do not belong to it.
-        """
-        model = load_estimator(estimator, X, y, sample_weight)
-        linearization = Linearization(model.network, model.theta, model.inputs)
-        return cls(linearization, model.loss, model.weights, model.ridge)
+    def of(cls, root: GaussNewtonRoot, ridge: Array) -> "GaussNewtonHessian":
+        """Return the GNH of a root."""
+        H = cls(root.linearization, root.loss, root.weights, ridge, root.probes)
+        H.root = root
+        return H
 
     @property
     def n_roots(self) -> int:
@@ -182,17 +140,12 @@ class GaussNewtonHessian(Curvature):
         product = 8.0 * n * (2 * self.shape[0] - self.network.offsets[1])
         return product, 4.0 * n * min(r, by_neurons)
 
-    def _matmat(self, V: Array) -> Array:
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+    def _product(self, directions: Array, rows: slice, trace: Any) -> Array:
+        moved = self.root.forward(rows, trace, directions)
+        return self.root.backward(rows, trace, moved)
 
-        def part(rows, trace):
-            moved = self.root.forward(rows, trace, directions)
-            return [self.root.backward(rows, trace, moved)]
-
-        numbers = self.root.numbers(len(directions))
-        (out,) = self.linearization.sum(part, numbers)
-        out += self.ridge * directions
-        return out.T
+    def _numbers(self, n_columns: int) -> int:
+        return self.root.numbers(n_columns)
 
     def scaled(self, d: Array) -> Curvature:
         """Return ``diag(d) H diag(d)``, with all that H offers if d is by inputs.
@@ -204,24 +157,8 @@ class GaussNewtonHessian(Curvature):
         ridge = self.ridge * d**2
         # The root of the ridge's inverse makes it one, whatever rounding says.
         ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
-        scale = d if self._scale is None else self._scale * d
-        parts = self.linearization, self.loss, self.weights, ridge, self.root.probes
-        return GaussNewtonHessian(*parts, scale)
-
-    def restricted(self, index: Array) -> RestrictedHessian:
-        """Return the Hessian on some parameters, where the others do not move.
-
-        Parameters
-        ----------
-        index : array of int of shape (k,)
-            Which parameters.
-
-        Raises
-        ------
-        ValueError
-            If the index is off.
-        """
-        return RestrictedHessian(self, index)
+        scales = InputScales(self.network, d.astype(self.dtype, copy=False))
+        return self.of(MappedRoot(self.root, scales), ridge)
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
@@ -431,27 +368,8 @@ class GaussNewtonHessian(Curvature):
         alike = all((layer == layer[0]).all() for layer in layers)
         return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
 
-    def toarray(self) -> Array:
-        """Return H as an array of shape (P, P).
-
-        From blocks of J_S, n r P^2 operations, or from sums over the roots for each
-        pair of neurons (Fairbank and Alonso, 2012), at most n P^2 and O(n r) for each
-        such pair: whichever is less.
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory.
-        """
-        P = self.shape[0]
-        require(
-            2 * P**2 * self.dtype.itemsize,
-            f"The dense Gauss-Newton Hessian of {P} parameters",
-            "Use its products and entries, a solver such as 'cg', or fewer neurons",
-        )
-        out = curvature(self.root)
-        out.reshape(-1)[:: P + 1] += self.ridge
-        return out
+    def _data_array(self) -> Array:
+        return curvature(self.root)
 
     # ---- randomised operators of the same type --------------------------------------
 
@@ -474,8 +392,7 @@ class GaussNewtonHessian(Curvature):
         GaussNewtonHessian
             The same type, on at most `n_rows` rows; the ridge stays exact.
         """
-        if n_rows < 1:
-            raise ValueError(f"n_rows must be at least 1, got {n_rows}.")
+        check_count(n_rows, "n_rows")
         rng = generator(random_state)
         importance = self.row_traces().astype(np.float64)
         total = importance.sum()
@@ -483,14 +400,9 @@ class GaussNewtonHessian(Curvature):
         p = importance / total if total > 0 else np.full(n, 1 / n)
         drawn, counts = np.unique(rng.choice(n, n_rows, p=p), return_counts=True)
         weights = self.weights[drawn] * (counts / (n_rows * p[drawn]))
-        return GaussNewtonHessian(
-            self.linearization.take(drawn),
-            self.loss,
-            weights.astype(self.dtype),
-            self.ridge,
-            self.root.probes_of(drawn),
-            self._scale,
-        )
+        rows, weights = self.linearization.take(drawn), weights.astype(self.dtype)
+        root = self.root.over(rows, weights, self.root.probes_of(drawn))
+        return self.of(root, self.ridge)
 
     def probe(
         self, n_probes: int, random_state: Any = None, shared: bool = False
@@ -516,8 +428,7 @@ class GaussNewtonHessian(Curvature):
         GaussNewtonHessian
             The same type, with ``n_roots == n_probes``.
         """
-        if n_probes < 1:
-            raise ValueError(f"n_probes must be at least 1, got {n_probes}.")
+        check_count(n_probes, "n_probes")
         n_rows = 1 if shared else self.linearization.n_rows
         shape = (n_rows, n_probes, self.network.n_outputs)
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
@@ -527,5 +438,5 @@ class GaussNewtonHessian(Curvature):
         signs = rng.integers(0, 2, shape, dtype=np.int8)
         signs *= 2
         signs -= 1
-        parts = self.linearization, self.loss, self.weights, self.ridge, signs
-        return GaussNewtonHessian(*parts, self._scale)
+        root = self.root.over(self.linearization, self.weights, signs)
+        return self.of(root, self.ridge)

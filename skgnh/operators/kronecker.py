@@ -7,8 +7,7 @@ import numpy as np
 from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
-from skgnh.operators.layer_factors import LayerFactors
-from skgnh.operators.root import GaussNewtonRoot
+from skgnh.operators.mapped import MappedRoot
 
 Array = Any
 
@@ -80,7 +79,7 @@ class Rotation:
 
     def right(self, X: Array, transposed: bool = False) -> Array:
         """Return X Q, or X Q^T: O(n k) a row."""
-        T, Y = self._T.T if transposed else self._T, self._Y
+        X, T, Y = densified(X), self._T.T if transposed else self._T, self._Y
         (n, k), rows = Y.shape, X.size // X.shape[-1]
         if (2 * n + k) * k > n**2 and rows > 4 * n:
             # One product instead of three, for many rows the cheaper.
@@ -191,44 +190,6 @@ def _rotation(S: Array, tail: float) -> Rotation | None:
     return Rotation(vectors[:, : -k - 1 : -1])
 
 
-class RotatedRoot(GaussNewtonRoot):
-    """The root ``J_S Q`` in a Kronecker basis Q."""
-
-    def __init__(self, root: GaussNewtonRoot, basis: KroneckerBasis):
-        super().__init__(root.linearization, root.loss, root.weights, root.probes)
-        self.basis = basis
-
-    @property
-    def has_diagonal_outputs(self) -> bool:
-        """Whether the last layer's roots B W are diagonal."""
-        return super().has_diagonal_outputs and self.basis.rotations[-1][0] is None
-
-    def make_factors(self, rows: slice, diagonal: bool = False) -> LayerFactors:
-        """Return ``a_l V_l`` and ``B_l W_l`` of some rows."""
-        inputs, back = super().make_factors(rows, diagonal)
-        left, right = zip(*self.basis.rotations, strict=True)
-        return LayerFactors(
-            [_turn(a, V) for a, V in zip(inputs, right, strict=True)],
-            [_turn(B, W) for B, W in zip(back, left, strict=True)],
-        )
-
-    def forward(self, rows: slice, trace: Any, directions: Array) -> Array:
-        """Return J_S Q v for k directions (k, P), of shape (n, k, r)."""
-        return super().forward(rows, trace, self.basis.restore(directions.T).T)
-
-    def backward(self, rows: slice, trace: Any, u: Array) -> Array:
-        """Return Q^T J_S^T u for k vectors (n, k, r), of shape (k, P)."""
-        return self.basis.rotate(super().backward(rows, trace, u).T).T
-
-    def take(self, samples: Array) -> "RotatedRoot":
-        """Return the root over some of the samples."""
-        return RotatedRoot(super().take(samples), self.basis)
-
-
-def _turn(X: Array, Q: Rotation | None) -> Array:
-    return X if Q is None else Q.right(densified(X))
-
-
 class RotatedHessian(Curvature):
     """``Q^T H Q`` in a Kronecker basis Q, with the entries of a GNH.
 
@@ -280,10 +241,7 @@ class RotatedHessian(Curvature):
             v = np.eye(given.shape[1], dtype=H.dtype)[-1:]
             own[...], gap[...] = w, b - w
             bias[...] = v if V is None else V.right(v)
-        self._data = GaussNewtonHessian(
-            H.linearization, H.loss, H.weights, ridge, H.root.probes
-        )
-        self._data.root = RotatedRoot(H.root, basis)
+        self._data = GaussNewtonHessian.of(MappedRoot(H.root, basis), ridge)
 
     @property
     def costs(self) -> tuple[float, float]:

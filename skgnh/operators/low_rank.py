@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from skgnh.linalg import Curvature
-from skgnh.memory import require
 
 Array = Any
 
@@ -112,20 +111,7 @@ class LowRankHessian(Curvature):
             parts.append((float(value), some @ some.T))
         return parts
 
-    def toarray(self) -> Array:
-        """Return H as an array of shape (P, P).
-
-        Raises
-        ------
-        ValueError
-            If it exceeds the working memory.
-        """
-        P = self.shape[0]
-        require(
-            2 * P**2 * self.dtype.itemsize,
-            f"The dense matrix of {P} parameters",
-            "Use its products and entries",
-        )
+    def _array(self) -> Array:
         out = self.root.T @ self.root
-        out.flat[:: P + 1] += self.ridge
+        out.flat[:: len(out) + 1] += self.ridge
         return out

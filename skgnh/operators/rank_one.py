@@ -87,7 +87,8 @@ class RankOneInverse(Curvature):
         out: Array | None = None,
     ):
         gradients = as_gradients(gradients)
-        check_damping(damping)
+        if not (np.isfinite(damping) and damping > 0):
+            raise ValueError(f"damping must be positive and finite, got {damping}.")
         m, P = gradients.shape
         if block_size is not None:
             check_count(block_size, "block_size")
@@ -237,9 +238,3 @@ def as_gradients(gradients: Array) -> Array:
     if gradients.dtype not in (np.float32, np.float64):
         gradients = gradients.astype(np.float64)
     return gradients
-
-
-def check_damping(damping: float) -> None:
-    """Raise a ValueError unless the damping is positive and finite."""
-    if not (np.isfinite(damping) and damping > 0):
-        raise ValueError(f"damping must be positive and finite, got {damping}.")

@@ -272,7 +272,12 @@ class GaussNewtonRoot(LinearOperator):
     def take(self, samples: Array) -> "GaussNewtonRoot":
         """Return the root over some of the samples."""
         linearization = self.linearization.take(samples)
-        weights, probes = self.weights[samples], self.probes_of(samples)
+        return self.over(linearization, self.weights[samples], self.probes_of(samples))
+
+    def over(
+        self, linearization: Linearization, weights: Array, probes: Array | None
+    ) -> "GaussNewtonRoot":
+        """Return the root of the same kind of other rows, weights or probes."""
         return GaussNewtonRoot(linearization, self.loss, weights, probes)
 
     def column_norms(self) -> Array:

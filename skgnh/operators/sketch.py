@@ -163,7 +163,7 @@ def sketched_grams(
     >>> from skgnh.operators import GaussNewtonHessian
     >>> from skgnh.operators.sketch import sketched_grams
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = GaussNewtonMLPClassifier((50,), max_iter=2, tol=1, random_state=0)
+    >>> mlp = GaussNewtonMLPClassifier((50,), alpha=1, tol=1, random_state=0)
     >>> mlp = mlp.fit(X, y)
     >>> root = GaussNewtonHessian.from_estimator(mlp, X[::15], y[::15]).root
     >>> rng = np.random.default_rng(0)

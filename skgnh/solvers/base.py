@@ -64,6 +64,8 @@ class Factor(ABC):
     """
 
     knows_determinant = False
+    products = 0
+    """Products with H that its solves have spent so far."""
 
     def __init__(self, H: Curvature):
         self._H = H
@@ -72,11 +74,6 @@ class Factor(ABC):
     def name(self) -> str:
         """What messages call it."""
         return type(self).__name__.removesuffix("Factor")
-
-    @property
-    def products(self) -> int:
-        """Products with H that its solves have spent so far."""
-        return 0
 
     @property
     def surrogate(self) -> "Factor | None":

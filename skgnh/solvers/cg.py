@@ -82,15 +82,12 @@ class CG(Preconditioned):
 class DiagonalFactor(Factor):
     """``(diag(H) + damping)^exponent``, up to a scale that conserves its largest."""
 
+    name = "CG"
+
     def __init__(self, H: Curvature, solver: CG):
         super().__init__(H)
         self._diagonal = H.diagonal(solver.n_probes, solver.random_state)
         self._exponent = solver.exponent
-
-    @property
-    def name(self) -> str:
-        """The solver's."""
-        return "CG"
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the scaled right-hand side."""

@@ -96,7 +96,7 @@ class DenseFactor(Factor):
                 if self._array is not None:
                     self._tridiagonal = _Tridiagonal(self._array)
                     self._array = None
-                self._last = self._tridiagonal.shifted(damping)
+                self._last = _ShiftedTridiagonal(self._tridiagonal, damping)
             self._damping = damping
         return self._last
 
@@ -185,9 +185,6 @@ class _Tridiagonal:
         lwork = 64 * max(rhs.shape[1], 1)
         below, _, _ = ormqr("L", trans, self._reflectors, self._tau, rhs[1:], lwork)
         return np.concatenate([rhs[:1], below])
-
-    def shifted(self, damping: float) -> "_ShiftedTridiagonal":
-        return _ShiftedTridiagonal(self, damping)
 
 
 class _ShiftedTridiagonal:

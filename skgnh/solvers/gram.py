@@ -71,12 +71,6 @@ class DualFactor(Factor):
         super().__init__(H)
         self._root, self._grams = H.root, grams
         self._cholesky = (None, None)
-        self._products = 0
-
-    @property
-    def products(self) -> int:
-        """Products with H, or pairs with its root, spent so far."""
-        return self._products
 
     def _diagonal(self, damping: float) -> Array:
         return self._H.ridge + self._H.dtype.type(damping)
@@ -119,7 +113,7 @@ class GramFactor(DualFactor):
     def _woodbury(self, rhs: Array, D: Array, factors: Any) -> Array:
         x = rhs / D
         dual = cho_solve(factors, self._root @ x, check_finite=False)
-        self._products += 1
+        self.products += 1
         return x - (self._root.T @ dual) / D
 
     def solve(self, rhs: Array, damping: float) -> Array:
@@ -129,7 +123,7 @@ class GramFactor(DualFactor):
         D = self._diagonal(damping)[:, None]
         x = self._woodbury(columns, D, factors)
         residual = columns - self._H @ x - self._H.dtype.type(damping) * x
-        self._products += 1
+        self.products += 1
         x += self._woodbury(residual, D, factors)
         return x.reshape(rhs.shape)
 

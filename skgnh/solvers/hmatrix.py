@@ -1,11 +1,13 @@
 """A hierarchical matrix of H, solved directly or as a preconditioner."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, partial
 from typing import Any
 
 from skgnh.hmatrix import compress
 from skgnh.hmatrix.budget import plan
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_choice
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.solvers.base import Price, sizes
 from skgnh.solvers.hmatrix_factor import Approximation, Choice, HMatrixFactor, Kept
@@ -102,7 +104,7 @@ class HMatrix(Preconditioned):
         return Price(made, 2 * P * self.storage), 2 * P * self.storage
 
     def _approximate(self, H: Curvature, kept: Any) -> HMatrixFactor:
-        made, bases = [], Bases(H)
+        made, bases = [], _bases(H)
         if isinstance(kept, Kept):
             if kept.works(H, self.patience):
                 return HMatrixFactor.of(H, kept, self.random_state)
@@ -117,18 +119,17 @@ class HMatrix(Preconditioned):
             factor.choose_by_error()
         return factor
 
-    def choices(self, H: Any, bases: "Bases | None" = None) -> list[Choice]:
+    def choices(self, H: Any, bases: Callable | None = None) -> list[Choice]:
         """Return what there is to choose among for H."""
-        bases = Bases(H) if bases is None else bases
-        if self.basis not in (None, *_BASES):
-            raise ValueError(f"Unknown basis {self.basis!r}; choose among {_BASES}.")
+        bases = bases or _bases(H)
+        check_choice(self.basis, "basis", (None, *_BASES))
         if H.shape[0] + 1 <= 2 * self.storage:
             return [Choice(None, 0.0)]
         if self.basis != "own" and _rotates(H):
             room = self.storage * H.shape[0]
-            size, tail = bases[0.0].size, 0.0
+            size, tail = bases(0.0).size, 0.0
             if 3 * size > room:
-                size, tail = bases[_TAIL].size, _TAIL
+                size, tail = bases(_TAIL).size, _TAIL
             if self.basis == "kronecker" or 2 * size <= room:
                 if self.share is None:
                     return [Choice(tail, 0.5, 0.5), Choice(_TAIL, 0.75, 1.0)]
@@ -142,13 +143,13 @@ class HMatrix(Preconditioned):
         return [Choice(None, share) for share in shares]
 
     def approximation(
-        self, H: Any, choice: Choice, bases: "Bases | None" = None
+        self, H: Any, choice: Choice, bases: Callable | None = None
     ) -> Approximation:
         """Return the approximation of a choice."""
-        bases = Bases(H) if bases is None else bases
+        bases = bases or _bases(H)
         basis, storage, operator = None, self.storage, H
         if choice.tail is not None:
-            basis = bases[choice.tail]
+            basis = bases(choice.tail)
             operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
         sizes = plan(H.shape[0], storage, choice.share, choice.head)
@@ -158,16 +159,9 @@ class HMatrix(Preconditioned):
         return Approximation(choice, basis, matrix)
 
 
-class Bases(dict):
-    """The Kronecker bases of one H by their tails, each made when first asked for."""
-
-    def __init__(self, H: Any):
-        super().__init__()
-        self._H = H
-
-    def __missing__(self, tail: float) -> KroneckerBasis:
-        self[tail] = KroneckerBasis(self._H, tail)
-        return self[tail]
+def _bases(H: Any) -> Callable[[float], KroneckerBasis]:
+    """Return the Kronecker bases of H by their tails, each made once."""
+    return cache(partial(KroneckerBasis, H))
 
 
 def _rotates(H: Any) -> bool:

@@ -127,7 +127,6 @@ class HMatrixFactor(Factor):
     def __init__(self, H: Curvature, approximations: list[Approximation], seed: int):
         super().__init__(H)
         self._seed, self._open = seed, approximations
-        self._products = 0
         self._first, self._iterations = None, None
         if len(approximations) == 1:
             (only,) = approximations
@@ -159,11 +158,6 @@ class HMatrixFactor(Factor):
     def approximation(self) -> Approximation | None:
         """The chosen approximation, once it is."""
         return self._open[0] if len(self._open) == 1 else None
-
-    @property
-    def products(self) -> int:
-        """Products with H that the choice has spent."""
-        return self._products
 
     @property
     def iterations(self) -> int | None:
@@ -232,7 +226,7 @@ class HMatrixFactor(Factor):
         return rng.standard_normal((self._H.shape[0], n)).astype(self._H.dtype)
 
     def _times(self, V: Array) -> Array:
-        self._products += V[0].size
+        self.products += V[0].size
         return self._H @ V
 
     # ---- the chosen one -------------------------------------------------------------

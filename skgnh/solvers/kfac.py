@@ -67,7 +67,8 @@ class KFAC(Preconditioned):
         self.random_state = random_state
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
-        return KroneckerFactor(H, self.n_probes, self.random_state, kept)
+        basis = kept if isinstance(kept, np.ndarray) else None
+        return KroneckerFactor(H, self.n_probes, self.random_state, basis)
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
         n, r, _, _ = sizes(H)

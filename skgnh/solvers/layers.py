@@ -117,9 +117,9 @@ class LayerElimination:
     """
 
     def __init__(self, H: ExactHessian, shift: float):
-        if not isinstance(H, ExactHessian):
+        if "elimination" not in H.offers:
             raise ValueError(
-                f"Elimination by layers needs an ExactHessian, got {type(H).__name__}."
+                f"Elimination by layers needs an ExactHessian, got {H.name}."
             )
         n = H.linearization.n_rows
         require(

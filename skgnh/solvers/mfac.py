@@ -1,13 +1,12 @@
 """The inverse of the last gradients, M-FAC, as a preconditioner or by itself."""
 
 from copy import deepcopy
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_choice, check_count
 from skgnh.memory import rows_per_chunk
 from skgnh.operators import GradientBuffer
 from skgnh.solvers.base import Factor, Price, sizes
@@ -112,17 +111,13 @@ class MFAC(Preconditioned):
         return Price(made, P * m), 2 * P * m
 
     def _approximate(self, H: Curvature, kept: Any) -> "BufferFactor":
-        if self.source not in _SOURCES:
-            raise ValueError(
-                f"Unknown source {self.source!r}; choose among {_SOURCES}."
-            )
+        check_choice(self.source, "source", _SOURCES)
+        check_count(self.n_new, "n_new")
         if self.source == "gradient" and not self.direct:
             raise ValueError(
                 "source='gradient' needs direct=True: an iteration's right-hand sides "
                 "are residuals."
             )
-        if not (isinstance(self.n_new, Integral) and self.n_new >= 1):
-            raise ValueError(f"n_new must be an integer >= 1, got {self.n_new!r}.")
         if isinstance(kept, Window) and kept.fits(H, self.n_gradients):
             # The record stays as it is for whoever goes on from it once more.
             (buffer, rng), n_draws = deepcopy(kept), self.n_new
@@ -171,18 +166,13 @@ class BufferFactor(Factor):
         super().__init__(H)
         self._window = window
         # A draw is a backward pass, half of a product.
-        self._products = (n_draws + 1) // 2
+        self.products = (n_draws + 1) // 2
         self._takes_gradient = takes_gradient
 
     @property
     def buffer(self) -> GradientBuffer:
         """The gradients."""
         return self._window.buffer
-
-    @property
-    def products(self) -> int:
-        """Products with H that the draws are worth."""
-        return self._products
 
     def carried(self) -> Window:
         """Return the window."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, nystrom
+from skgnh.linalg import Curvature, check_count, nystrom
 from skgnh.solvers.base import Factor, Price, sizes
 from skgnh.solvers.preconditioned import Preconditioned
 
@@ -60,8 +60,7 @@ class Nystrom(Preconditioned):
         self.random_state = random_state
 
     def _approximate(self, H: Curvature, kept: Any) -> "LowRankFactor":
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank}.")
+        check_count(self.rank, "rank")
         rng = np.random.default_rng(self.random_state)
         G = nystrom(H, min(self.rank, H.shape[0]), rng, self.power)
         return LowRankFactor(H, G, 0.0 if self.direct else 1.0)

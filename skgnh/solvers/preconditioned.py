@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, as_curvature
+from skgnh.linalg import Curvature, as_curvature, check_count
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -81,8 +81,7 @@ class Preconditioned(Solver):
         return Price(made.operations + iterations, made.numbers + n * W)
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter must be at least 1, got {self.max_iter}.")
+        check_count(self.max_iter, "max_iter")
         if self.direct:
             return self._approximate(H, None)
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)

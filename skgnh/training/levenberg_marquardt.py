@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.linalg import check_choice
 from skgnh.training.damping import nielsen
 from skgnh.training.point import Point, Trial, norm
 from skgnh.training.schedule import Batch
@@ -75,8 +76,27 @@ class LevenbergMarquardt:
         See :mod:`skgnh.solvers`.
     schedule : object
         See :mod:`skgnh.training.schedule`.
-    damping, relative, rule, gradient_tol, step_tol, scaling
-        See :func:`skgnh.optimize.levenberg_marquardt`.
+    damping : float, default=1e-2
+        First damping, in units of the mean diagonal of the first H (of D, if scaled).
+    relative : bool, default=True
+        If False, `damping` is absolute.
+    rule : callable, default=nielsen
+        Update of the damping, :func:`~skgnh.training.nielsen` or, for steps judged on
+        unseen rows, :func:`~skgnh.training.success`.
+    gradient_tol : float, default=0.0
+        Stop when the largest absolute entry of the gradient is at most this.
+    step_tol : float, default=0.0
+        Stop when ``||s|| <= step_tol (||theta|| + step_tol)``, and the step is no
+        reduction or one below `step_tol` of the value: a step that is short only for
+        its damping goes on.
+    scaling : {'none', 'diagonal', 'prior'}, default='none'
+        D; 'prior' takes the ridge of H, which must be positive. Scaled steps do not
+        depend on the units of the parameters, as in MINPACK.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scaling.
     """
 
     solver: Any
@@ -90,10 +110,7 @@ class LevenbergMarquardt:
 
     def __post_init__(self):
         """Refuse a scaling that is not known."""
-        if self.scaling not in _SCALINGS:
-            raise ValueError(
-                f"scaling must be one of {_SCALINGS}, got {self.scaling!r}."
-            )
+        check_choice(self.scaling, "scaling", _SCALINGS)
 
     def begin(self, problem: Problem, rng: Any) -> State:
         """Return the state of the start."""

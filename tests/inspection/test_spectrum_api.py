@@ -179,7 +179,7 @@ def test_lobpcg_says_when_it_has_not_converged(monkeypatch):
     [
         ({"n_components": 0}, "n_components"),
         ({"n_components": 1000}, "exceeds the network's 55 parameters"),
-        ({"solver": "qr"}, "solver must be one of"),
+        ({"solver": "qr"}, "Unknown solver 'qr'; choose among"),
         ({"solver": "arpack", "n_components": 55}, "Take the solver 'dense'"),
         ({"solver": "lobpcg", "n_components": 55}, "Take the solver 'dense'"),
         ({"tol": -1.0}, "tol"),

@@ -319,8 +319,35 @@ def test_few_probes_do_not_see_the_order_and_the_repetition_of_rows():
 
 @pytest.mark.parametrize("method", ["sample", "probe"])
 def test_draws_of_nothing_are_refused(method):
-    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="must be an integer >= 1, got 0"):
         getattr(DEEP.operator(), method)(0)
+
+
+@pytest.mark.parametrize("draw", ["sample", "probe", "diagonal"])
+def test_draws_of_a_scaled_operator_are_scaled(draw):
+    H = Case(n=30).operator()
+    d = np.where(H.network.weight_mask() > 0, 0.5, 3.0)
+    scaled, expected = H.scaled(d), d[:, None] * H.toarray() * d
+    if draw == "diagonal":
+        made = [scaled.diagonal(2, seed) for seed in range(300)]
+        expected = expected.diagonal()
+    else:
+        made = [getattr(scaled, draw)(2, seed).toarray() for seed in range(300)]
+    error = np.linalg.norm(np.mean(made, axis=0) - expected)
+    assert error < 0.1 * np.linalg.norm(expected)
+
+
+def test_scaling_twice_is_scaling_by_the_product():
+    H = Case(n=30).operator()
+    mask = H.network.weight_mask() > 0
+    first, second = np.where(mask, 0.5, 3.0), np.where(mask, 2.0, 0.7)
+    d, scaled = first * second, H.scaled(first).scaled(second)
+    expected = d[:, None] * H.toarray() * d
+    assert_close(scaled.toarray(), expected)
+    assert_close(scaled @ np.eye(len(d)), expected)
+    assert_close(
+        scaled.root.T @ (scaled.root @ np.eye(len(d))), expected - np.diag(scaled.ridge)
+    )
 
 
 def test_probes_of_probes_are_refused():

@@ -363,3 +363,16 @@ def test_diagonal_of_the_tables_is_that_of_the_columns(kind, dtype):
     H.entries(np.arange(2), np.arange(2))
     assert H._tables is not None
     assert_close(H.diagonal(), before, rtol=TOL[dtype])
+
+
+@pytest.mark.parametrize("kind", ["squared", "softmax"])
+def test_a_scaled_hessian_is_rotated_as_it_is(kind):
+    H = Case("tanh", 2, kind, True, n=9).operator()
+    scaled = H.scaled(np.where(H.network.weight_mask() > 0, 0.5, 3.0))
+    rotated = RotatedHessian(scaled, KroneckerBasis(scaled))
+    index = np.arange(H.shape[0])
+    Q = rotated.basis.restore(np.eye(len(index)))
+    expected = Q.T @ scaled.toarray() @ Q
+    assert_close(rotated.entries(index, index), expected)
+    assert_close(rotated.diagonal(), expected.diagonal())
+    assert_close(rotated @ np.eye(len(index)), expected)

@@ -616,7 +616,7 @@ def test_damping_that_is_not_positive_is_refused_after_the_trials():
         ({"basis": "eigen"}, "Unknown basis 'eigen'; choose among"),
         ({"basis": "kronecker"}, "basis='kronecker' needs a Gauss-Newton Hessian"),
         ({"order": "random"}, "Unknown order 'random'"),
-        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
     ],
 )
 def test_parameters_that_are_off_are_refused(settings, message):

@@ -146,7 +146,7 @@ def test_seed_decides_the_approximation():
 
 @pytest.mark.parametrize("rank", [0, -3])
 def test_rank_out_of_range_is_refused(rank):
-    with pytest.raises(ValueError, match=f"rank must be at least 1, got {rank}"):
+    with pytest.raises(ValueError, match=f"rank must be an integer >= 1, got {rank}"):
         Nystrom(rank).factor(decaying())
 
 

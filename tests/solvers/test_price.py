@@ -100,7 +100,7 @@ def test_auto_has_the_price_of_what_it_takes():
 
 def test_exact_hessian_has_the_price_of_its_elimination_where_that_pays():
     solver = ExactHessianSolver()
-    deep = MLP((2, *[4] * 30, 2), ("tanh",) * 30)
+    deep = MLP((2, *[8] * 60, 2), ("tanh",) * 60)
     rows = np.zeros((3, 2))
     H = ExactHessian(
         Linearization(deep, np.zeros(deep.n_parameters), append_one(rows)),

@@ -167,11 +167,11 @@ def test_same_seed_gives_the_same_solution():
         ({"oversampling": 0.5}, "oversampling must be at least 1, .* got 0.5"),
         ({"oversampling": np.nan}, "oversampling must be at least 1"),
         ({"oversampling": np.inf}, "oversampling must be at least 1"),
-        ({"transform": "gauss"}, "transform must be one of .*'srht'.* got 'gauss'"),
-        ({"along": "rows"}, "along must be one of .*'neurons'.* got 'rows'"),
+        ({"transform": "gauss"}, "Unknown transform 'gauss'; choose among .*'srht'"),
+        ({"along": "rows"}, "Unknown along 'rows'; choose among .*'neurons'"),
         ({"rtol": 0.0}, "rtol must lie between 0 and 1, got 0.0"),
         ({"rtol": 1.0}, "rtol must lie between 0 and 1"),
-        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
     ],
 )
 def test_parameters_out_of_range_are_named(settings, message):

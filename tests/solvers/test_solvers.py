@@ -221,7 +221,7 @@ def test_iterations_end_at_their_maximum():
     factor = CG(max_iter=7, rtol=1e-14).factor(H)
     factor.solve(right_hand_side(H), 1e-6)
     assert factor.products == 7
-    with pytest.raises(ValueError, match="max_iter must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_iter must be an integer >= 1, got 0"):
         CG(max_iter=0).factor(H)
 
 

@@ -54,7 +54,7 @@ def prune(
     >>> from skgnh import GaussNewtonMLPClassifier
     >>> from skgnh.inspection import prune
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = GaussNewtonMLPClassifier((10,), alpha=0.1, random_state=0).fit(X, y)
+    >>> model = GaussNewtonMLPClassifier((10,), alpha=1.0, random_state=0).fit(X, y)
     >>> pruned = prune(model, X, y, sparsity=0.8, random_state=0)
     >>> sum(int((coef != 0).sum()) for coef in pruned.coefs_)  # of 70
     14
