@@ -307,7 +307,8 @@ def test_verbose_prints_a_line_an_iteration(capsys):
 def test_mini_batches_lower_the_loss(solver):
     for kind in KINDS:
         start = fitted(kind, max_iter=1).estimator.history_["value"][0]
-        estimator, X, y = task(kind, n=200, batch_size=32, max_iter=8, solver=solver)
+        settings = {"batch_size": 32, "max_iter": 8, "damping": 0.1}
+        estimator, X, y = task(kind, n=200, solver=solver, **settings)
         fit(estimator, X, y)
         assert estimator.n_iter_ == len(estimator.loss_curve_) == 8
         # Six batches an epoch, one trial each.
