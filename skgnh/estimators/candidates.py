@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.estimators.prepare import Fit, assemble_fit
+from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.network import MLP
 from skgnh.training import Evidence, Posterior, Training
 

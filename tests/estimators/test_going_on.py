@@ -249,7 +249,7 @@ def test_partial_fit_with_an_integer_seed_draws_other_rows_each_time(kind, mode)
                 yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skgnh.estimators.prepare.FullBatch", Noted)
+        patch.setattr("skgnh.estimators.fit.FullBatch", Noted)
         settings = {"curvature_batch_size": 20, **MODES[mode]}
         estimator, X, y = task(kind, **settings)
         classes = {"classes": np.unique(y)} if kind == "multiclass" else {}
