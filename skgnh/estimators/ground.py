@@ -1,7 +1,9 @@
 """What the user hands over, read and checked; the estimator stays as it is."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
@@ -12,6 +14,9 @@ from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.scaling import Moments, Scaling
 
 Array = Any
+
+# By what factor targets may change their scale in a warm start that keeps its prior.
+_MOVED = 2.0
 
 
 class Data(NamedTuple):
@@ -96,21 +101,35 @@ def read(
     return rows, held_out
 
 
-def learn_scaling(draft: Any, rows: Rows, goes_on: bool) -> Scaling:
+def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> Scaling:
     """Learn how columns and targets are scaled, from these rows or from all so far."""
-    if not draft.standardize:
-        draft._scaling_ = Scaling()
-        return draft._scaling_
-    inputs, outputs = Moments.of(rows.X, rows.weights), None
-    if LOSSES[draft.out_activation_].is_equivariant:
-        outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
-    if goes_on:
-        before = draft._scaling_
-        inputs = inputs if before.inputs is None else before.inputs.merged(inputs)
-        if outputs is not None and before.outputs is not None:
-            outputs = before.outputs.merged(outputs)
+    before = draft._scaling_ if goes_on else Scaling()
+    inputs = outputs = None
+    if draft.standardize:
+        inputs = Moments.of(rows.X, rows.weights)
+        if LOSSES[draft.out_activation_].is_equivariant:
+            outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
+    if incremental:
+        inputs, outputs = (
+            _merged(*pair)
+            for pair in ((before.inputs, inputs), (before.outputs, outputs))
+        )
+    if _has_moved(before.outputs, outputs):
+        # What was learned of noise and prior was of other targets.
+        draft._state_ = replace(draft._state_, hyper=None, damping=None)
     draft._scaling_ = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
     return draft._scaling_
+
+
+def _merged(before: Moments | None, now: Moments | None) -> Moments | None:
+    return now if before is None or now is None else before.merged(now)
+
+
+def _has_moved(before: Moments | None, now: Moments | None) -> bool:
+    """Say whether targets have another scale."""
+    if before is None or now is None:
+        return False
+    return bool(np.any(np.abs(np.log(now.scale / before.scale)) > np.log(_MOVED)))
 
 
 def warn_of_one_row(rows: Rows) -> None:

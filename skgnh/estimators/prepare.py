@@ -49,7 +49,7 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     if held_out is not None:
         warn_of_one_row(held_out)
     rows = rows.with_weight()
-    scaling = learn_scaling(draft, rows, goes_on and incremental)
+    scaling = learn_scaling(draft, rows, goes_on, incremental)
     if goes_on:
         start = scaling.unfold(network, start)
     rows = rows.scaled(scaling)
