@@ -133,7 +133,7 @@ def best_errors(rows):
 def preconditioners(made):
     """Set-ups by name: of a damping, a map of residuals and what it is."""
     diagonal = made.H.diagonal()
-    low = LowRankFactor(made.low, 1.0)
+    low = LowRankFactor(made.H, made.low, 1.0)
 
     def jacobi(damping):
         scale = 1 / (diagonal + damping)
