@@ -168,7 +168,7 @@ class GaussNewtonAutoencoder(
     >>> from sklearn.datasets import load_digits
     >>> from skgnh import GaussNewtonAutoencoder
     >>> X = load_digits().data[:200] / 16
-    >>> model = GaussNewtonAutoencoder((16, 2), tol=1e-2, random_state=0)
+    >>> model = GaussNewtonAutoencoder((16, 2), tol=0.1, random_state=0)
     >>> model.fit_transform(X).shape
     (200, 2)
     """

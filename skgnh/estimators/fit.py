@@ -62,9 +62,14 @@ class Fit:
         ground, posterior = self.ground, training.posterior
         objective, prior = training.problem.objective, self.method.prior
         hyper = state.hyper if posterior is None else posterior.hyper
+        # The parameters kept are gone on from with their own prior; the training under
+        # way goes on with its own.
+        under_way = objective.ridge
         objective.ridge = self.method.ridge(objective, hyper)
         penalty = penalty_of(self.network, prior, hyper, ground.loss)
-        made = records_of(training, state) | {"_penalty_": penalty}
+        made = records_of(training, replace(state, hyper=hyper))
+        made["_penalty_"] = penalty
+        objective.ridge = under_way
         if posterior is not None:
             scaling = ground.draft._scaling_
             made |= learned_of(
