@@ -13,7 +13,7 @@ drawn. :class:`~skgnh.GaussNewtonAutoencoder` is a transformer, used here like
 # The layers are 64-32-16-2-16-32-64, all tanh but the output. The default penalty, by
 # the evidence, fits so narrow a code too closely: its errors on the 64 pixels of an
 # image are far from independent, as which it counts them. So the penalty is a number
-# here, and with `early_stopping` a tenth of the training rows is kept apart: the weights
+# here, and with `early_stopping` a tenth of the training rows is kept apart: weights
 # that reproduce these best are the result. All fits run in one thread, so that the
 # seconds compare.
 

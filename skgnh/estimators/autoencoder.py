@@ -164,11 +164,11 @@ class GaussNewtonAutoencoder(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.datasets import load_iris
     >>> from skgnh import GaussNewtonAutoencoder
-    >>> X = load_wine().data
+    >>> X = load_iris().data
     >>> GaussNewtonAutoencoder((8, 2), random_state=0).fit_transform(X).shape
-    (178, 2)
+    (150, 2)
     """
 
     def __init__(
