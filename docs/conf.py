@@ -40,6 +40,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
+    # "A quickstart" sorts first.
     "within_subsection_order": "ExampleTitleSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgnh",),

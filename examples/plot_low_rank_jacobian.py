@@ -1,6 +1,6 @@
 """
-A Jacobian from a few of its rows and columns
-=============================================
+Jacobians from a few of their rows and columns
+==============================================
 
 The Jacobian of a network over many rows is large, but often of low rank to the accuracy
 that matters. :func:`~skgnh.operators.compress_jacobian` finds it by adaptive cross

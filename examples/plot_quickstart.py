@@ -159,9 +159,9 @@ _ = compare(hard, regressors, unexplained)
 # --------------
 # The error is the mean cross-entropy on unseen rows, which tells more than the
 # accuracy: it counts how sure a classifier is of what is wrong. Here the picture is
-# mixed: ahead on iris and wine, somewhat behind the MLP on breast cancer and digits.
-# Digits take longer too: with 64 columns and ten outputs each step is dear, and tanh and
-# relu are both trained, for the evidence to choose.
+# mixed: ahead on iris and wine, behind the MLP on breast cancer and digits. Digits take
+# longer too: with 64 columns and ten outputs each step is dear, and tanh and relu are
+# both trained, for the evidence to choose.
 
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
