@@ -21,7 +21,8 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+# The table of measurements is part of another page.
+exclude_patterns = ["_build", "defaults_table.rst"]
 templates_path = ["_templates"]
 # Markdown is read only where a page includes it.
 source_suffix = {".rst": "restructuredtext"}
@@ -39,6 +40,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
+    # "A quickstart" sorts first.
     "within_subsection_order": "ExampleTitleSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgnh",),

@@ -1,6 +1,6 @@
 """
-A Jacobian from a few of its rows and columns
-=============================================
+Jacobians from a few of their rows and columns
+==============================================
 
 The Jacobian of a network over many rows is large, but often of low rank to the accuracy
 that matters. :func:`~skgnh.operators.compress_jacobian` finds it by adaptive cross
@@ -21,7 +21,11 @@ from skgnh.operators import GaussNewtonHessian, compress_jacobian
 X, y = make_friedman1(600, random_state=0)
 y = (y - y.mean()) / y.std()
 network = GaussNewtonMLPRegressor(
-    hidden_layer_sizes=(20, 10), activation="tanh", tol=1e-3, random_state=0
+    hidden_layer_sizes=(20, 10),
+    alpha=1e-4,
+    standardize=False,
+    tol=1e-3,
+    random_state=0,
 ).fit(X, y)
 H = GaussNewtonHessian.from_estimator(network, X, y)
 print(f"root of {H.root.shape[0]} x {H.root.shape[1]}")

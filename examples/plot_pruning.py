@@ -17,7 +17,9 @@ from skgnh import GaussNewtonMLPClassifier
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
-model = GaussNewtonMLPClassifier((32,), alpha=0.1, tol=1e-3, random_state=0)
+model = GaussNewtonMLPClassifier(
+    (32,), alpha=0.1, standardize=False, tol=1e-3, random_state=0
+)
 model.fit(X_train, y_train)
 print(f"test accuracy {model.score(X_test, y_test):.3f}")
 

@@ -16,19 +16,31 @@ a dozen products are enough.
 # are the eigenvalues of the Gram matrix relative to the sketched one: the wider the
 # sketch, the closer to one.
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.linalg import eigvalsh
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 from skgnh import GaussNewtonMLPClassifier
 from skgnh.operators import GaussNewtonHessian
 from skgnh.operators.sketch import sketched_grams
 from skgnh.solvers import SketchedGram
 
+# The fits are cut short on purpose.
+warnings.simplefilter("ignore", ConvergenceWarning)
 X, y = load_digits(return_X_y=True)
 X, y = X[:60] / 16, y[:60]
-settings = {"hidden_layer_sizes": (6000,), "alpha": 0, "random_state": 0, "tol": 0}
+settings = {
+    "hidden_layer_sizes": (6000,),
+    "activation": "relu",
+    "alpha": 0,
+    "standardize": False,
+    "random_state": 0,
+    "tol": 0,
+}
 start = GaussNewtonMLPClassifier(max_iter=1, **settings).fit(X, y)
 H = GaussNewtonHessian.from_estimator(start, X, y)
 G = H.gram()

@@ -165,12 +165,11 @@ class GaussNewtonAutoencoder(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.datasets import load_iris
     >>> from skgnh import GaussNewtonAutoencoder
-    >>> X = load_digits().data[:200] / 16
-    >>> model = GaussNewtonAutoencoder((16, 2), tol=0.1, random_state=0)
-    >>> model.fit_transform(X).shape
-    (200, 2)
+    >>> X = load_iris().data
+    >>> GaussNewtonAutoencoder((8, 2), random_state=0).fit_transform(X).shape
+    (150, 2)
     """
 
     def __init__(
