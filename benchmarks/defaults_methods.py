@@ -11,7 +11,7 @@ from sklearn.ensemble import (
 )
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -40,10 +40,12 @@ def _mlp(classes, shape, seed):
 
 
 def _tuned(classes, shape, seed):
+    # Files may be in order: folds without shuffling would choose for other rows.
+    folds = StratifiedKFold if classes else KFold
     return GridSearchCV(
         _mlp(classes, shape, seed).set_params(max_iter=TUNED_EPOCHS),
         GRID,
-        cv=FOLDS,
+        cv=folds(FOLDS, shuffle=True, random_state=seed),
         scoring="neg_log_loss" if classes else "neg_mean_squared_error",
     )
 

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import eigsh
 
 from skgnh.inspection.eigenpairs import hierarchical
 from skgnh.linalg.nystrom import nystrom
+from skgnh.operators.kronecker import kronecker_factors
 from skgnh.solvers.hmatrix import HMatrix
 from skgnh.solvers.hmatrix_factor import HMatrixFactor
 from skgnh.solvers.kfac import KroneckerFactor
@@ -58,8 +59,16 @@ class Approximations:
         return {
             **{name: matrix.matmat for name, matrix in self.hmatrices.items()},
             "low rank": lambda Z: self.low @ (self.low.T @ Z),
-            "kfac": lambda Z: self.kfac.power(Z, 0.0, 1.0),
+            "kfac": self._kronecker,
         }
+
+    def _kronecker(self, Z):
+        """K-FAC's approximation times Z."""
+        out, unpack = np.empty_like(Z.T), self.H.network.unpack
+        layers = zip(kronecker_factors(self.H), unpack(Z.T), unpack(out), strict=True)
+        for (S, A), layer, target in layers:
+            target[...] = S @ layer @ A
+        return out.T + self.H.ridge[:, None] * Z
 
 
 def describe(choice):
@@ -124,7 +133,7 @@ def best_errors(rows):
 def preconditioners(made):
     """Set-ups by name: of a damping, a map of residuals and what it is."""
     diagonal = made.H.diagonal()
-    low = LowRankFactor(made.low, 1.0)
+    low = LowRankFactor(made.H, made.low, 1.0)
 
     def jacobi(damping):
         scale = 1 / (diagonal + damping)

@@ -17,6 +17,7 @@ from array_api_compat import array_namespace
 Array = Any
 
 
+_LEAST_NOISE = 1e-290
 # Means are taken as no nearer to 0 or 1 than this: a class that few rows have shown
 # stays within reach.
 _NEAREST = 1e-7
@@ -80,7 +81,8 @@ class HalfSquaredError:
 
     def dispersion(self, loss: float, n: float, d: int, gamma: float) -> float:
         """Return the noise variance, gamma of n d degrees of freedom being spent."""
-        return 2 * d * n * loss / max(n * d - gamma, 1.0)
+        # Targets may be met exactly: a likelihood without noise has no bound.
+        return max(2 * d * n * loss / max(n * d - gamma, 1.0), _LEAST_NOISE)
 
 
 class _NoDispersion:

@@ -170,6 +170,15 @@ def test_gaussian_processes_are_for_few_rows_of_regression(scripts):
     assert make("gp", 2, (100, 3), 0) is None
 
 
+def test_folds_of_the_search_do_not_follow_the_order_of_rows(scripts):
+    for classes in (0, 2):
+        search = scripts.defaults_methods.make_model("tuned", classes, (100, 1), 0)
+        search = search if classes else search.regressor
+        _, held_out = next(search[-1].cv.split(np.ones(100), np.arange(100) // 50))
+        assert len(held_out) == 20
+        assert np.ptp(held_out[:10]) > 10
+
+
 def test_realmlp_runs_on_one_thread_where_it_is_installed(scripts, monkeypatch):
     seen = []
     stand_ins = {

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.fit import Fit, assemble_fit
+from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
-from skgnh.estimators.prepare import Data, Fit, assemble_fit
 from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.scaling import Moments

@@ -17,8 +17,10 @@ from skgnh.estimators.candidates import (
     likelier,
     or_constant,
 )
+from skgnh.estimators.fit import Fit
+from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
-from skgnh.estimators.prepare import Data, Fit, prepare
+from skgnh.estimators.prepare import prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs, start_from_base_rate

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.estimators.prepare import Fit, assemble_fit
+from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.network import MLP
 from skgnh.training import Evidence, Posterior, Training
 
@@ -15,6 +15,8 @@ Array = Any
 # from which a classifier's one layer is wider.
 _MANY, _WIDTH, _TWO = 2500, 15, 20
 MANY_LABELS, _WIDE = 900, 30
+# Rows below which a constant is not weighed: no evidence can be trusted to say so.
+_FEW = 30
 # Without the evidence there is no growth, but a penalty.
 _FIXED = 50
 # A network is too small where the effective parameters are more than this share of all.
@@ -59,6 +61,8 @@ def or_constant(fit: Fit) -> Fit:
     training, method = fit.training, fit.method
     posterior, problem = training.posterior, training.problem
     if posterior is None or fit.ground.goes_on or fit.ground.incremental:
+        return fit
+    if fit.ground.n < _FEW:
         return fit
     objective, network = problem.objective, fit.network
     theta = training.theta.copy()

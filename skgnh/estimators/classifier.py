@@ -12,7 +12,8 @@ from sklearn.utils.validation import validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
-from skgnh.estimators.prepare import Data, Fit, assemble_fit
+from skgnh.estimators.fit import Fit, assemble_fit
+from skgnh.estimators.ground import Data
 from skgnh.estimators.publish import learned
 from skgnh.network import MLP, densified
 from skgnh.operators.from_estimator import encode_labels

@@ -44,6 +44,9 @@ def pca_start(objective: Any, theta: Array) -> Array:
     w = objective.weights[:, None]
     values, directions = eigh((T * w).T @ T)
     values, directions = np.maximum(values[::-1], 0), directions[:, ::-1]
+    # Rounding must not choose their signs.
+    largest = np.abs(directions).argmax(axis=0)
+    directions = directions * np.sign(directions[largest, np.arange(len(values))])
     unexplained = values[code:].sum() / max(values.sum(), np.finfo(T.dtype).tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.

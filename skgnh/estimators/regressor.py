@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
-from skgnh.estimators.prepare import Data
+from skgnh.estimators.ground import Data
 from skgnh.network import densified
 
 Array = Any

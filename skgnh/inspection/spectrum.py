@@ -205,6 +205,7 @@ class GNHSpectrum(
         P, self.estimator_ = H.shape[0], network
         self.trace_, self.solver_ = trace, solver
         self._network, self._theta, self._loss = model.network, model.theta, model.loss
+        self._scaling = model.scaling
         prior = model.ridge.max() if self.damping is None else self.damping
         self.damping_ = float(prior)
         self.eigenvalues_, self.eigenvectors_ = values[: len(vectors)], vectors
@@ -261,6 +262,7 @@ class GNHSpectrum(
         X = validate_data(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
+        X = self._scaling.scale_inputs(X)
         inputs = append_one(X.astype(self._theta.dtype, copy=False))
         rows = Linearization(self._network, self._theta, inputs)
         H = GaussNewtonHessian(rows, self._loss, np.ones(X.shape[0], self._theta.dtype))

@@ -47,6 +47,8 @@ class LoadedModel(NamedTuple):
     """Weights of the rows, with sum one."""
     ridge: Array
     """Curvature of the penalty, ``alpha / sum(sample_weight)`` at the weights."""
+    scaling: Scaling = Scaling()
+    """What the columns of other rows are to be scaled by."""
 
 
 def encode_labels(y: Array, classes: Array, dtype: Any) -> Array:
@@ -155,7 +157,8 @@ def load_estimator(
     raw = network.from_coefs(coefs, fitted.intercepts_)
     theta, X = scaling.unfold(network, raw), scaling.scale_inputs(X)
     penalty = fitted.alpha if fitted._penalty_ is None else fitted._penalty_
-    return assemble(network, loss, X, targets, weights, penalty, theta)
+    model = assemble(network, loss, X, targets, weights, penalty, theta)
+    return model._replace(scaling=scaling)
 
 
 def _attributes(estimator: Any) -> SimpleNamespace:

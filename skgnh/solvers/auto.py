@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from skgnh.linalg import Curvature, as_curvature
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver
@@ -13,7 +15,8 @@ from skgnh.solvers.sketched_gram import SketchedGram
 _EXACT_IS_WORTH = 4
 # About ten milliseconds of one core: not worth truncating.
 _CHEAP = 5e8
-_CHEAP_WITH_TRACES = 1.5e8
+# With traces exact ones cost several times their price, but are right for few rows.
+_CHEAP_WITH_TRACES, _WORTH = (2e7, 1.5e8), 5
 
 
 class Auto(Solver):
@@ -32,8 +35,8 @@ class Auto(Solver):
     iterative : Solver, optional
         What is taken where no exact one is; `cg` if None. Another one, for a training
         that asks each factor for determinants and traces too, is taken where an exact
-        step costs more than 1.5e8 multiply-adds, and `sketched_gram`, which has none,
-        is left out.
+        step costs more than five times as much and 2e7 multiply-adds, or 1.5e8 in any
+        case, and `sketched_gram`, which has none, is left out.
 
     Examples
     --------
@@ -77,7 +80,8 @@ class Auto(Solver):
         if self.iterative is None:
             most = max(_CHEAP, _EXACT_IS_WORTH * iterative.price(H).operations)
         else:
-            most = _CHEAP_WITH_TRACES
+            least, largest = _CHEAP_WITH_TRACES
+            most = np.clip(_WORTH * iterative.price(H).operations, least, largest)
         return best if prices[best].operations <= most else iterative
 
     def price(self, H: Any) -> Price:

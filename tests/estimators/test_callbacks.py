@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from tasks import KINDS, assert_same_model, fit, fitted, predictions, task
+from tasks import DEFAULTS, KINDS, assert_same_model, fit, fitted, predictions, task
 
 pytestmark = pytest.mark.skipif(
     find_spec("sklearn.callback") is None, reason="callbacks came with 1.9"
@@ -61,6 +61,16 @@ def test_callback_sees_every_iteration_and_a_model_that_predicts(kind):
     np.testing.assert_allclose(losses, [*estimator.loss_curve_, estimator.loss_])
     np.testing.assert_array_equal(recorder.models[-1][1], predictions(estimator, X))
     assert_same_model(estimator, fitted(kind, max_iter=4).estimator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_callback_changes_nothing_by_the_evidence(kind):
+    settings = {"max_iter": 8, **DEFAULTS}
+    estimator, X, y = task(kind, **settings)
+    recorder = Recorder()
+    fit(estimator.set_callbacks(recorder), X, y)
+    assert recorder.iterations > 0
+    assert_same_model(estimator, fitted(kind, **settings).estimator)
 
 
 def test_callback_may_stop_the_fit_without_a_warning():

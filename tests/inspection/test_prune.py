@@ -8,7 +8,16 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPRegressor
-from tasks import KINDS, assert_same_model, fit, fitted, parameters, task, weights
+from tasks import (
+    KINDS,
+    PENALISED,
+    assert_same_model,
+    fit,
+    fitted,
+    parameters,
+    task,
+    weights,
+)
 
 from skgnh import GaussNewtonMLPRegressor
 from skgnh.inspection import prune, sparse_coefs
@@ -195,6 +204,7 @@ def test_surgery_harms_less_than_the_magnitude(n_steps):
     X = rng.standard_normal((400, 12)) @ rng.standard_normal((12, 12))
     y = np.tanh(X[:, :3] / 4).sum(axis=1)
     settings = {"hidden_layer_sizes": (12,), "activation": "tanh", "random_state": 0}
+    settings |= PENALISED
     model = fit(GaussNewtonMLPRegressor(max_iter=30, **settings), X, y)
     pruned = prune(model, X, y, sparsity=0.8, **SETTINGS | {"n_steps": n_steps})
     magnitudes = np.concatenate([np.abs(c).ravel() for c in model.coefs_])
@@ -260,7 +270,8 @@ def test_steps_are_exact_on_the_weights_that_are_left():
     X, alpha = rng.standard_normal((50, 6)), 0.5
     y = X @ rng.standard_normal(6) + 3
     settings = {"solver": "dense", "tol": 0, "max_iter": 30, "random_state": 0}
-    model = GaussNewtonMLPRegressor(hidden_layer_sizes=(), alpha=alpha, **settings)
+    settings |= {"alpha": alpha, "standardize": False}
+    model = GaussNewtonMLPRegressor(hidden_layer_sizes=(), **settings)
     pruned = prune(fit(model, X, y), X, y, sparsity=0.5, **SETTINGS)
     fit(pruned.set_params(warm_start=True), X, y)
     kept = ~pruned.pruned_[0][:, 0]

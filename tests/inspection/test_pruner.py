@@ -93,7 +93,7 @@ def test_names_of_features_are_those_of_the_last_fit():
 def test_is_cross_validated_as_a_classifier():
     # The rows lie by class: folds that are not stratified lack one.
     X, y = load_iris(return_X_y=True)
-    network = GaussNewtonMLPClassifier((10,), alpha=0.1, max_iter=50, random_state=0)
+    network = GaussNewtonMLPClassifier((10,), alpha=0.1, tol=1e-3, random_state=0)
     pruner = make_pipeline(StandardScaler(), OBSPruner(network, sparsity=0.5, **CHEAP))
     assert cross_val_score(pruner, X, y, cv=3).min() > 0.9
     p = cross_val_predict(pruner, X, y, cv=3, method="predict_proba")
@@ -234,7 +234,7 @@ def test_refused_data_leave_the_pruner_as_it_was(prefit):
 
 # ---- scikit-learn's checks -----------------------------------------------------------
 
-FEW = {"max_iter": 20, "random_state": 0}
+FEW = {"max_iter": 20, "alpha": 1e-4, "random_state": 0}
 NETWORKS = (
     GaussNewtonMLPClassifier((5,), **FEW),
     GaussNewtonMLPRegressor(hidden_layer_sizes=(5,), **FEW),

@@ -140,6 +140,7 @@ def test_estimators_take_it_by_name(batch_size):
     mlp = GaussNewtonMLPRegressor(
         hidden_layer_sizes=(5, 5),
         solver="exact_hessian",
+        alpha=1e-4,
         batch_size=batch_size,
         max_iter=60,
         tol=0,

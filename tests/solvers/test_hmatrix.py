@@ -670,7 +670,7 @@ def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
             model = GaussNewtonMLPClassifier((16,), solver=solver, alpha=1e-2)
             rows = (digits[0][:150], digits[1][:150])
         else:
-            model = GaussNewtonAutoencoder((6,), solver=solver)
+            model = GaussNewtonAutoencoder((6,), solver=solver, alpha=1e-4)
             rows = (digits[0][:60],)
         model = fit(model.set_params(**settings), *rows)
         assert model.n_iter_ == 20

@@ -1,0 +1,188 @@
+"""All that a training needs, of a network over the rows that were read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skgnh.estimators.ground import Ground
+from skgnh.estimators.parameters import batch_sizes, stopping
+from skgnh.estimators.prior import learned_of, make_prior, penalty_of
+from skgnh.estimators.publish import learned, records_of, weights_of
+from skgnh.estimators.rows import loss_unit
+from skgnh.network import MLP
+from skgnh.objective import RestrictedObjective
+from skgnh.training import (
+    Evidence,
+    FullBatch,
+    LevenbergMarquardt,
+    MiniBatches,
+    Patience,
+    Problem,
+    State,
+    Streamed,
+    Training,
+    nielsen,
+    success,
+)
+
+Array = Any
+
+# First noise variance, and that below which a table counts as learnt, as shares of the
+# targets' variance.
+_FIRST_NOISE, _NOISELESS = 0.1, 1e-4
+
+
+@dataclass
+class Fit:
+    """All that a training needs."""
+
+    ground: Ground
+    network: MLP
+    training: Training
+    method: Any
+    state: State
+    expand: Callable[[Array], Array]
+    """Gives all parameters from those that are trained."""
+    batch: int
+    """Rows of the smallest frequent products."""
+
+    def weights(self, theta: Array) -> dict[str, Any]:
+        """Return what was read, and a network of these parameters, as attributes."""
+        draft = self.ground.draft
+        whole = weights_of(self.network, self.expand(theta), draft._scaling_)
+        return learned(draft) | whole
+
+    def records(self) -> dict[str, Any]:
+        """Return the attributes that tell of the training, and of its evidence."""
+        training, state = self.training, self.state
+        if state.hyper is None:
+            return records_of(training, state) | {"_penalty_": None}
+        ground, posterior = self.ground, training.posterior
+        objective, prior = training.problem.objective, self.method.prior
+        hyper = state.hyper if posterior is None else posterior.hyper
+        # The parameters kept are gone on from with their own prior; the training under
+        # way goes on with its own.
+        under_way = objective.ridge
+        objective.ridge = self.method.ridge(objective, hyper)
+        penalty = penalty_of(self.network, prior, hyper, ground.loss)
+        made = records_of(training, replace(state, hyper=hyper))
+        made["_penalty_"] = penalty
+        objective.ridge = under_way
+        if posterior is not None:
+            scaling = ground.draft._scaling_
+            made |= learned_of(
+                self.network, prior, posterior, ground.loss, scaling, ground.n
+            )
+        return made
+
+
+def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
+    """Return the fit of a network from given parameters for scaled columns."""
+    draft, incremental = ground.draft, ground.incremental
+    problem = _problem(ground, network, start)
+    objective = problem.objective
+    dropped = draft._dropped if ground.goes_on else None
+    problem, expand = _without_pruned(dropped, problem)
+    batch, method = _method(ground, problem)
+    if ground.by_evidence:
+        method = _with_evidence(ground, method, objective, problem.start)
+    tol, patience = stopping(draft)
+    tol *= problem.unit
+    training = Training(
+        problem,
+        max_iter=1 if incremental else draft.max_iter,
+        patience=Patience(
+            tol,
+            np.inf if incremental else patience,
+            floor=_floor(objective) if ground.by_evidence else tol,
+        ),
+        n_rows=ground.n,
+        early_stopping=draft.early_stopping and not incremental,
+        verbose=draft.verbose,
+    )
+    if ground.goes_on:
+        state = replace(draft._state_, theta=problem.start, bounds=None)
+        if ground.by_evidence != (state.hyper is not None):
+            # The steps are of another scale: the parameters and the draws go on.
+            state = method.begin(problem, state.rng)
+    else:
+        seed = ground.rng.randint(2**31 - 1)
+        state = method.begin(problem, np.random.default_rng(seed))
+    return Fit(ground, network, training, method, state, expand, batch)
+
+
+def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
+    draft, rows, loss = ground.draft, ground.rows, ground.loss
+    alpha = 0.0 if ground.by_evidence else draft.alpha
+    objective = rows.objective(network, loss, alpha, ground.solver.curvature)
+    if not ground.goes_on:
+        start = draft._first(objective, start)
+    validate = None
+    if ground.held_out is not None:
+        validate = ground.held_out.validator(
+            network, loss, draft._score_outputs, draft._scaling_
+        )
+    unit = 1.0 if ground.by_evidence else loss_unit(objective)
+    return Problem(objective, start, validate, unit)
+
+
+def _floor(objective: Any) -> float:
+    """Return minus the evidence of a row where there is nothing left to explain."""
+    d, loss = objective.network.n_outputs, objective.loss
+    if not loss.is_equivariant:
+        return -np.inf
+    noise = _NOISELESS * 2 * loss_unit(objective)
+    return -loss.log_likelihood(0.5 * noise, d, noise)
+
+
+def _without_pruned(
+    dropped: Array | None, problem: Problem
+) -> tuple[Problem, Callable]:
+    """Return the problem in the parameters that are not pruned, and its way back."""
+    if dropped is None or not dropped.any():
+        return problem, lambda theta: theta
+    free, whole = np.flatnonzero(~dropped), np.where(dropped, 0, problem.start)
+    restricted = RestrictedObjective(problem.objective, whole, free)
+    validate = problem.validate
+    if validate is not None:
+
+        def validate(theta):
+            return problem.validate(restricted.expand(theta))
+
+    return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
+
+
+def _with_evidence(ground: Ground, method: Any, objective: Any, start: Array) -> Any:
+    """Return the method with a prior that the evidence updates."""
+    dispersion, loss, n = 1.0, objective.loss, ground.n
+    prior = make_prior(objective.network, ground.draft.alpha == "ard")
+    if ground.draft._starts_near(objective.network):
+        prior = prior.of(start)
+        d = objective.network.n_outputs
+        dispersion = loss.dispersion(objective.value(start), n, d, 0.0)
+    elif loss.is_equivariant:
+        # Twice the loss of the best constant is the variance of the targets.
+        dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
+    return Evidence(method, prior, n, max(dispersion, 1e-12))
+
+
+def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:
+    """Return how many rows the frequent products take, and the method."""
+    draft, n = ground.draft, ground.rows.X.shape[0]
+    batch, curvature = batch_sizes(draft, n)
+    if batch < n:
+        schedule, rule = MiniBatches(n, batch, curvature), success
+    else:
+        schedule, rule = FullBatch(n, curvature), nielsen
+    method = LevenbergMarquardt(
+        ground.solver,
+        schedule,
+        damping=draft.damping,
+        rule=rule,
+        step_tol=float(np.finfo(problem.start.dtype).eps),
+        scaling="prior" if ground.by_evidence else "none",
+    )
+    streamed = ground.incremental and batch == n
+    return min(batch, curvature), Streamed(method) if streamed else method

@@ -1,0 +1,142 @@
+"""What the user hands over, read and checked; the estimator stays as it is."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+from skgnh.estimators.rows import Rows
+from skgnh.losses import LOSSES
+from skgnh.messages import warn
+from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.scaling import Moments, Scaling
+
+Array = Any
+
+# By what factor targets may change their scale in a warm start that keeps its prior.
+_MOVED = 2.0
+
+
+class Data(NamedTuple):
+    """What the user hands to `fit`."""
+
+    X: Any
+    y: Any = None
+    sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+    classes: Any = None
+    """All labels, in the first call of `partial_fit`."""
+
+
+class Ground(NamedTuple):
+    """What a fit rests on, whatever the network."""
+
+    draft: Any
+    """A copy of the estimator that has read the data."""
+    solver: Any
+    rows: Rows
+    """Scaled, and of positive weight."""
+    held_out: Rows | None
+    """As the user has given them."""
+    rng: Any
+    goes_on: bool
+    incremental: bool
+
+    @property
+    def loss(self) -> Any:
+        """The loss that the output activation names."""
+        return LOSSES[self.draft.out_activation_]
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether the evidence chooses the penalty."""
+        return isinstance(self.draft.alpha, str)
+
+    @property
+    def n(self) -> float:
+        """Sum of the weights of all rows that were seen."""
+        seen = self.draft._scaling_.inputs
+        return self.rows.total if seen is None or not self.incremental else seen.weight
+
+
+def read(
+    draft: Any, data: Data, goes_on: bool, incremental: bool
+) -> tuple[Rows, Rows | None]:
+    """Return the rows to train on, and those that the user holds out."""
+    if data.classes is not None:
+        draft.classes_ = data.classes
+    X, targets = draft._read(data.X, data.y, reset=not goes_on)
+    before = getattr(draft, "out_activation_", None) if goes_on else None
+    draft.out_activation_ = draft._out_activation()
+    if before not in (None, draft.out_activation_):
+        raise ValueError(
+            f"The fitted network of output activation {before!r} cannot go on with "
+            f"{draft.out_activation_!r}: refit with warm_start=False."
+        )
+    loss = LOSSES[draft.out_activation_]
+    rows = Rows(X, targets, draft._row_weights(X, targets, data.sample_weight))
+    rows.check_domain(loss, "y")
+    if not incremental:
+        draft._check_enough(targets, rows.weights)
+    if data.X_val is None:
+        if data.y_val is not None or data.sample_weight_val is not None:
+            raise ValueError("y_val and sample_weight_val need X_val.")
+        return rows, None
+    if data.y_val is None and draft._needs_targets:
+        raise ValueError("X_val needs y_val.")
+    X, held = draft._read(data.X_val, data.y_val, reset=False)
+    if held.shape[1] != targets.shape[1]:
+        raise ValueError(
+            f"y_val has {held.shape[1]} outputs, y has {targets.shape[1]}."
+        )
+    weights = data.sample_weight_val
+    if weights is not None:
+        weights = check_sample_weight(weights, X)
+    held_out = Rows(X, held, weights)
+    held_out.check_domain(loss, "y_val")
+    return rows, held_out
+
+
+def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> Scaling:
+    """Learn how columns and targets are scaled, from these rows or from all so far."""
+    before = draft._scaling_ if goes_on else Scaling()
+    inputs = outputs = None
+    if draft.standardize:
+        inputs = Moments.of(rows.X, rows.weights)
+        if LOSSES[draft.out_activation_].is_equivariant:
+            outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
+    if incremental:
+        inputs, outputs = (
+            _merged(*pair)
+            for pair in ((before.inputs, inputs), (before.outputs, outputs))
+        )
+    if _has_moved(before.outputs, outputs):
+        # What was learned of noise and prior was of other targets.
+        draft._state_ = replace(draft._state_, hyper=None, damping=None)
+    draft._scaling_ = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
+    return draft._scaling_
+
+
+def _merged(before: Moments | None, now: Moments | None) -> Moments | None:
+    return now if before is None or now is None else before.merged(now)
+
+
+def _has_moved(before: Moments | None, now: Moments | None) -> bool:
+    """Say whether targets have another scale."""
+    if before is None or now is None:
+        return False
+    return bool(np.any(np.abs(np.log(now.scale / before.scale)) > np.log(_MOVED)))
+
+
+def warn_of_one_row(rows: Rows) -> None:
+    """Say once that scores of one row are not defined."""
+    if rows.X.shape[0] < 2:
+        warn(
+            "The validation set is one row, of which scores such as R^2 are not "
+            "defined: validation_scores_ will be nan.",
+            ConvergenceWarning,
+        )
