@@ -417,12 +417,15 @@ class GaussNewtonAutoencoder(
 
     def _first(self, objective: Any, theta: Array) -> Array:
         if self._starts_near(objective.network):
-            return pca_start(objective, theta)
+            start = pca_start(objective, theta)
+            if np.isfinite(start).all():
+                return start
         return super()._first(objective, theta)
 
     def _target_moments(self, moments: Moments) -> Moments:
         # One unit for all columns: what counts is the error in the user's units.
-        whole = np.sqrt(np.mean(moments.deviation**2))
+        largest = moments.deviation.max() or 1.0
+        whole = largest * np.sqrt(np.mean((moments.deviation / largest) ** 2))
         return replace(moments, deviation=np.full_like(moments.deviation, whole))
 
     def _read(self, X: Array, y: Any, reset: bool) -> tuple[Array, Array]:

@@ -36,23 +36,28 @@ def pca_start(objective: Any, theta: Array) -> Array:
     Returns
     -------
     ndarray of shape (P,)
-        O(n d^2) and O(d^3) for d columns.
+        O(n d^2) and O(d^3) for d columns; nan where the covariance overflows.
     """
-    network, X, T = objective.network, objective.inputs[:, :-1], objective.targets
+    network, X = objective.network, objective.inputs[:, :-1]
+    T, tiny = objective.targets, np.finfo(objective.targets.dtype).tiny
     theta = 1e-3 * theta
     layers, code = network.unpack(theta), min(network.layer_units[1:-1])
     w = objective.weights[:, None]
-    values, directions = eigh((T * w).T @ T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = (T * w).T @ T
+    if not np.isfinite(covariance).all():
+        return np.full_like(theta, np.nan)
+    values, directions = eigh(covariance)
     values, directions = np.maximum(values[::-1], 0), directions[:, ::-1]
     # Rounding must not choose their signs.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(len(values))])
-    unexplained = values[code:].sum() / max(values.sum(), np.finfo(T.dtype).tiny)
+    unexplained = values[code:].sum() / max(values.sum(), tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.
-    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), 1e-300))
+    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), tiny))
     k = min(len(layers[0]), len(values))
-    scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e-300)))
+    scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e18 * tiny)))
     layers[0][:k, :-1] = (directions[:, :k] * scale).T * units
     layers[0][:k, -1] = 0
     for layer in layers[1:-1]:

@@ -296,7 +296,11 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         y = densified(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X, y.reshape(len(y), -1).astype(X.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            targets = y.reshape(len(y), -1).astype(X.dtype, copy=False)
+        if not np.isfinite(targets).all():
+            raise ValueError(f"y has values too large for {X.dtype}, that of X.")
+        return X, targets
 
     def _out_activation(self) -> str:
         if self.loss not in _OUT_ACTIVATIONS:

@@ -144,8 +144,11 @@ class Evidence:
     def ridge(self, objective: Any, hyper: Hyper) -> Array:
         """Return R, of shape (P,)."""
         rate = objective.loss.rate(objective.network.n_outputs, hyper.dispersion)
-        ridge = hyper.precision[self.prior.groups] / (self.n * rate)
-        return ridge.astype(objective.weights.dtype)
+        dtype = objective.weights.dtype
+        # Whatever the weights and the units of targets, it and its inverse are numbers.
+        most = float(np.finfo(dtype).max) ** 0.5
+        ridge = hyper.precision / max(self.n * rate, 1e3 / most)
+        return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
 
     def posterior(self, objective: Any, point: Point, hyper: Hyper) -> Posterior:
         """Return evidence and effective parameters, from the point's factor."""
