@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.candidates import says_more
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
@@ -406,14 +407,19 @@ class GaussNewtonAutoencoder(
         return by_evidence and serves(network) and not self._random_start
 
     def _alternative(self, fit: Fit) -> Fit | None:
-        """Return a fit from a random start beside one from PCA."""
+        """Return a fit from a random start, if it says more of unseen rows than PCA."""
         if not self._starts_near(fit.network):
             return None
         draft = copy(self)
         draft._random_start = True
+        if not says_more(fit, draft):
+            return None
         dtype = fit.training.theta.dtype
         start = fit.network.initialize(fit.ground.rng, dtype)
         return assemble_fit(fit.ground._replace(draft=draft), fit.network, start)
+
+    def _prefers(self, fit: Fit, other: Fit) -> Fit:
+        return other
 
     def _first(self, objective: Any, theta: Array) -> Array:
         if self._starts_near(objective.network):

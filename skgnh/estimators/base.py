@@ -67,7 +67,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         other = alternative(fit)
         if other is not None:
             self._train(other, context)
-            fit = likelier(fit, other)
+            fit = self._prefers(fit, other)
         wider = grown(fit)
         while wider is not None:
             self._train(wider, context)
@@ -160,6 +160,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _alternative(self, fit: Fit) -> Fit | None:
         """Return another fit, whose evidence is to be compared with this one's."""
         return None
+
+    def _prefers(self, fit: Fit, other: Fit) -> Fit:
+        """Return the better of a fit and its alternative."""
+        return likelier(fit, other)
 
     def _starts_near(self, network: MLP) -> bool:
         """Say whether the start is near to a solution, and tells of the prior."""

@@ -64,6 +64,8 @@ class Factor(ABC):
     """
 
     knows_determinant = False
+    is_exact = False
+    """Whether determinants and traces are those of H, and not of an approximation."""
     products = 0
     """Products with H that its solves have spent so far."""
 

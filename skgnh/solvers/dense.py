@@ -79,6 +79,7 @@ class DenseFactor(Factor):
     """A symmetric array, factorised anew for a few dampings, then once for all."""
 
     knows_determinant = True
+    is_exact = True
 
     def __init__(self, H: Curvature, max_cholesky: int):
         super().__init__(H)

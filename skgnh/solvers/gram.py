@@ -102,6 +102,7 @@ class GramFactor(DualFactor):
     """The exact Gram matrices of the parameters of equal ridge."""
 
     knows_determinant = True
+    is_exact = True
 
     def __init__(self, H: Curvature):
         n_values, numbers = len(np.unique(H.ridge)), H.root.shape[0] ** 2

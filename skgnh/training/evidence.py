@@ -66,6 +66,8 @@ class Posterior(NamedTuple):
     """Logarithm of the evidence, in nats."""
     gamma: Array
     """Effective number of parameters of each group, (G,)."""
+    is_exact: bool = False
+    """Whether determinant and traces are those of the Gauss-Newton Hessian."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ class Evidence:
         size = prior.sums(np.ones(len(prior.groups)))
         gamma = np.clip(size - rest, 1e-3, size)
         log_evidence = self._log_joint(objective, point.theta, point.value, hyper)
-        return Posterior(point.theta, hyper, log_evidence - 0.5 * logdet, gamma)
+        log_evidence -= 0.5 * logdet
+        return Posterior(point.theta, hyper, log_evidence, gamma, factor.is_exact)
 
     def constant(self, objective: Any, theta: Array, hyper: Hyper) -> Posterior:
         """Return the posterior of a network whose outputs are their biases alone.
