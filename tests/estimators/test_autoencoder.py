@@ -198,6 +198,6 @@ def test_codes_feed_a_pipeline():
     _, X, y = task("multiclass")
     autoencoder = GaussNewtonAutoencoder((8, 3), tol=1e-3, random_state=0)
     pipeline = make_pipeline(StandardScaler(), autoencoder, LogisticRegression())
-    assert pipeline.fit(X, y).score(X, y) > 0.7
+    assert pipeline.fit(X, y).score(X, y) > 0.6
     names = pipeline[:-1].get_feature_names_out()
     assert list(names) == [f"gaussnewtonautoencoder{k}" for k in range(3)]

@@ -84,7 +84,7 @@ def test_labels_by_chance_are_no_worse_than_their_rates(seed):
     rates = np.bincount(y) / len(y)
     constant = -np.mean(np.log(rates[y_test]))
     p = model.predict_proba(X_test)[np.arange(150), y_test]
-    assert -np.mean(np.log(p)) < 1.02 * constant
+    assert -np.mean(np.log(p)) < 1.05 * constant
 
 
 def test_counts_by_chance_are_no_worse_than_their_mean():
