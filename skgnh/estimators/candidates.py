@@ -17,7 +17,7 @@ Array = Any
 _MANY, _WIDTH, _TWO = 2500, 15, 20
 MANY_LABELS, _WIDE = 900, 30
 # Rows below which a constant is not weighed: no evidence can be trusted to say so.
-_FEW = 30
+_FEW, _FEW_FOR_KFAC = 30, 1000
 # Without the evidence there is no growth, but a penalty.
 _FIXED = 50
 # A network is too small where the effective parameters are more than this share of all.
@@ -80,15 +80,15 @@ def likelier(fit: Fit, other: Fit) -> Fit:
 def or_constant(fit: Fit) -> Fit:
     """Put the best constant prediction in the place of a network, where it is likelier.
 
-    By its evidence and by Akaike's criterion, where the network's evidence is exact:
-    K-FAC's determinant is too large to be set against none. Input weights stay, to be
-    gone on from.
+    By its evidence and by Akaike's criterion. K-FAC's determinant is too large to be
+    set against none: there it is Akaike's that decides, which wants rows. Input weights
+    stay, to be gone on from.
     """
     training, method = fit.training, fit.method
     posterior, problem = training.posterior, training.problem
     if posterior is None or fit.ground.goes_on or fit.ground.incremental:
         return fit
-    if fit.ground.n < _FEW or not posterior.is_exact:
+    if fit.ground.n < (_FEW if posterior.is_exact else _FEW_FOR_KFAC):
         return fit
     objective, network = problem.objective, fit.network
     theta = training.theta.copy()
