@@ -17,7 +17,7 @@ Array = Any
 _MANY, _WIDTH, _TWO = 2500, 15, 20
 MANY_LABELS, _WIDE = 900, 30
 # Rows below which a constant is not weighed: no evidence can be trusted to say so.
-_FEW, _FEW_FOR_KFAC = 30, 1000
+_FEW, _FEW_FOR_KFAC = 30, 200
 # Without the evidence there is no growth, but a penalty.
 _FIXED = 50
 # A network is too small where the effective parameters are more than this share of all.
