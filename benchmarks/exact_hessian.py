@@ -17,7 +17,6 @@ from time import perf_counter, process_time
 
 import numpy as np
 from scipy.linalg import solve
-from skgnh.schedule import full_batch
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
@@ -216,13 +215,10 @@ def training(args):
     for seed, (name, solver) in product(range(args.seeds), SOLVERS.items()):
         network, parts, theta = teacher_problem(seed, args)
         f = Objective(network, LOSSES["identity"], *parts, solver.curvature)
-        schedule = full_batch(len(parts[0]), len(parts[0]), np.random.default_rng(0))
         row = {"seed": seed, "solver": name, "steps": 0, "solves": 0, "failed": 0}
         start = perf_counter()
         with np.errstate(all="ignore"):
-            for step in levenberg_marquardt(
-                f, theta, solver, schedule, gradient_tol=1e-9
-            ):
+            for step in levenberg_marquardt(f, theta, solver, gradient_tol=1e-9):
                 row["solves"] += 1
                 row["steps"] += step.accepted
                 row["failed"] += bool(np.isnan(step.gain_ratio))
