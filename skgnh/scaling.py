@@ -131,9 +131,11 @@ class Scaling:
             first[:, -1] -= first[:, :-1] @ self._shift
             first[:, :-1] /= self.inputs.scale
         if self.outputs is not None:
-            layers[-1][...] *= self.outputs.scale[:, None]
+            with np.errstate(over="ignore"):
+                layers[-1][...] *= self.outputs.scale[:, None]
             layers[-1][:, -1] += self.outputs.mean
-        return raw.astype(theta.dtype)
+        most = np.finfo(theta.dtype).max
+        return np.clip(raw, -most, most).astype(theta.dtype)
 
     def unfold(self, network: MLP, raw: Array) -> Array:
         """Return the parameters for scaled columns of those for raw ones."""

@@ -63,7 +63,10 @@ def pca_start(objective: Any, theta: Array) -> Array:
     for layer in layers[1:-1]:
         same = np.arange(min(len(layer), layer.shape[1] - 1, k))
         layer[same, same] = 1
-    a = network.trace(theta, objective.inputs).inputs[-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        a = network.trace(theta, objective.inputs).inputs[-1]
+    if not np.isfinite(a).all():
+        return np.full_like(theta, np.nan)
     root = np.sqrt(w)
     layers[-1][...] = lstsq(a * root, T * root, cond=1e-10)[0].T
     return theta

@@ -59,7 +59,8 @@ def learned_of(
     if loss.has_dispersion:
         noise = hyper.dispersion
     if scaling.outputs is not None:
-        noise = noise * scaling.outputs.scale**2
+        with np.errstate(over="ignore"):
+            noise = noise * scaling.outputs.scale**2
         log_evidence -= n * float(np.log(scaling.outputs.scale).sum())
     return {
         "log_marginal_likelihood_": log_evidence,

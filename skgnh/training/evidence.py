@@ -152,6 +152,11 @@ class Evidence:
         ridge = hyper.precision / max(self.n * rate, 1e3 / most)
         return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
 
+    def _most(self, objective: Any, hyper: Hyper) -> float:
+        """Return n rho, which is never zero."""
+        d, loss = objective.network.n_outputs, objective.loss
+        return max(self.n * loss.rate(d, hyper.dispersion), np.finfo(float).tiny)
+
     def posterior(self, objective: Any, point: Point, hyper: Hyper) -> Posterior:
         """Return evidence and effective parameters, from the point's factor."""
         factor = point.factor.surrogate
@@ -198,7 +203,7 @@ class Evidence:
         """Return log-likelihood and log-prior without the determinant of its A."""
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ self.prior.sums(_squares(theta)))
-        mean = value - penalty / (self.n * loss.rate(d, hyper.dispersion))
+        mean = value - penalty / self._most(objective, hyper)
         return self.n * loss.log_likelihood(mean, d, hyper.dispersion) - penalty
 
     def _updated(self, objective: Any, step: Step, posterior: Posterior) -> Hyper:
@@ -212,9 +217,8 @@ class Evidence:
         precision = hyper.precision ** (1 - _MIX) * found**_MIX
         precision = np.where(prior.fixed, hyper.precision, precision)
         d, loss = objective.network.n_outputs, objective.loss
-        rate = loss.rate(d, hyper.dispersion)
         penalty = 0.5 * float(hyper.precision @ prior.sums(_squares(step.theta)))
-        mean = max(step.value - penalty / (self.n * rate), 0.0)
+        mean = max(step.value - penalty / self._most(objective, hyper), 0.0)
         dispersion = loss.dispersion(mean, self.n, d, float(gamma.sum()))
         dispersion = max(dispersion, _NOISELESS * self.dispersion)
         return hyper._replace(precision=precision, dispersion=dispersion)
@@ -225,4 +229,5 @@ _NOISELESS = 1e-9
 
 
 def _squares(theta: Array) -> Array:
-    return np.square(theta, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return np.square(theta, dtype=np.float64)

@@ -149,3 +149,40 @@ def test_the_fits_cover_what_they_should():
         assert {getattr(estimator, name) for _, estimator, *_ in drawn} == values
     assert {X.shape[0] for _, _, X, *_ in drawn} >= {1, 2, 3, 6, 15, 40}
     assert {X.dtype.name for _, _, X, *_ in drawn} == {"float32", "float64"}
+
+
+def far_out(size=1e300, n=40, f=3):
+    X = np.random.default_rng(0).standard_normal((n, f))
+    X[0, 0] = size
+    return X
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("size", [1e150, 1e300])
+def test_a_value_far_out_leaves_finite_weights(size):
+    model = GaussNewtonAutoencoder((3, 2), max_iter=10, random_state=0)
+    model.fit(far_out(size))
+    for part in (*model.coefs_, *model.intercepts_):
+        assert np.isfinite(part).all()
+
+
+def test_an_objective_that_overflows_is_refused():
+    model = GaussNewtonAutoencoder((3, 2), standardize=False, random_state=0)
+    with pytest.raises(ValueError, match="overflows at the start: scale X"):
+        model.fit(far_out(1e300))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("weight", [1e-300, 1e-12, 1e12])
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
+def test_weights_and_targets_of_any_size_leave_finite_predictions(weight, scale):
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    model = GaussNewtonMLPRegressor(max_iter=10, random_state=0)
+    model.fit(X, scale * X[:, 0], np.full(30, weight))
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_targets_beyond_the_precision_of_the_columns_are_refused():
+    X = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
+    with pytest.raises(ValueError, match="too large for float32"):
+        GaussNewtonMLPRegressor().fit(X, 1e150 * X[:, 0].astype(float))
