@@ -42,6 +42,8 @@ _FIRST = 3
 # Share of an update that is taken, in the logarithm.
 _MIX = 0.5
 _LEAST, _MOST = 1e-4, 1e6
+# Of the first noise variance: where nothing is left to explain.
+_NOISELESS = 1e-9
 
 
 class Hyper(NamedTuple):
@@ -145,14 +147,13 @@ class Evidence:
 
     def ridge(self, objective: Any, hyper: Hyper) -> Array:
         """Return R, of shape (P,)."""
-        rate = objective.loss.rate(objective.network.n_outputs, hyper.dispersion)
         dtype = objective.weights.dtype
         # Whatever the weights and the units of targets, it and its inverse are numbers.
         most = float(np.finfo(dtype).max) ** 0.5
-        ridge = hyper.precision / max(self.n * rate, 1e3 / most)
+        ridge = hyper.precision / max(self._scale(objective, hyper), 1e3 / most)
         return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
 
-    def _most(self, objective: Any, hyper: Hyper) -> float:
+    def _scale(self, objective: Any, hyper: Hyper) -> float:
         """Return n rho, which is never zero."""
         d, loss = objective.network.n_outputs, objective.loss
         return max(self.n * loss.rate(d, hyper.dispersion), np.finfo(float).tiny)
@@ -203,7 +204,7 @@ class Evidence:
         """Return log-likelihood and log-prior without the determinant of its A."""
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ self.prior.sums(_squares(theta)))
-        mean = value - penalty / self._most(objective, hyper)
+        mean = value - penalty / self._scale(objective, hyper)
         return self.n * loss.log_likelihood(mean, d, hyper.dispersion) - penalty
 
     def _updated(self, objective: Any, step: Step, posterior: Posterior) -> Hyper:
@@ -218,14 +219,10 @@ class Evidence:
         precision = np.where(prior.fixed, hyper.precision, precision)
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ prior.sums(_squares(step.theta)))
-        mean = max(step.value - penalty / self._most(objective, hyper), 0.0)
+        mean = max(step.value - penalty / self._scale(objective, hyper), 0.0)
         dispersion = loss.dispersion(mean, self.n, d, float(gamma.sum()))
         dispersion = max(dispersion, _NOISELESS * self.dispersion)
         return hyper._replace(precision=precision, dispersion=dispersion)
-
-
-# Of the first noise variance: where nothing is left to explain.
-_NOISELESS = 1e-9
 
 
 def _squares(theta: Array) -> Array:
