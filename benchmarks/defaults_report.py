@@ -3,6 +3,8 @@
 import numpy as np
 from defaults_methods import CONSTANT, LABELS, OURS, RAW
 
+# Ratios of errors between which points are too many to be named.
+CROWD = (0.5, 1.3)
 ASPECT = (7.5, 5)
 RESULTS = ("error", "seconds")
 
@@ -147,6 +149,8 @@ def plot(tables, path):
     for table in tables:
         for name, ratio in ratios(table).items():
             points.setdefault(name, []).append((ratio["seconds"], ratio["error"]))
+            if CROWD[0] < ratio["error"] < CROWD[1]:
+                continue
             axes.annotate(
                 table["name"],
                 points[name][-1],
