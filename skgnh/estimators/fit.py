@@ -165,7 +165,10 @@ def _with_evidence(ground: Ground, method: Any, objective: Any, start: Array) ->
     elif loss.is_equivariant:
         # Twice the loss of the best constant is the variance of the targets.
         dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
-    return Evidence(method, prior, n, max(dispersion, 1e-12))
+    rows = ground.rows.X.shape[0]
+    batch = rows if ground.draft.batch_size == "auto" else ground.draft.batch_size
+    share = min(1.0, batch / rows)
+    return Evidence(method, prior, n, max(dispersion, 1e-12), share)
 
 
 def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:

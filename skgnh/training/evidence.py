@@ -119,12 +119,15 @@ class Evidence:
         Sum of the weights of the rows.
     dispersion : float
         First noise variance.
+    share : float
+        Of the rows, that of a batch: its word on the prior counts as much.
     """
 
     method: LevenbergMarquardt
     prior: Prior
     n: float
     dispersion: float = 1.0
+    share: float = 1.0
 
     def begin(self, problem: Problem, rng: Any) -> State:
         """Return the state of the start, with the first prior."""
@@ -215,13 +218,15 @@ class Evidence:
         prior, gamma = self.prior, posterior.gamma
         sums = np.maximum(prior.sums(_squares(step.theta)), 1e-300)
         found = np.clip(gamma / sums, _LEAST, _MOST)
-        precision = hyper.precision ** (1 - _MIX) * found**_MIX
+        mix = _MIX * self.share
+        precision = hyper.precision ** (1 - mix) * found**mix
         precision = np.where(prior.fixed, hyper.precision, precision)
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ prior.sums(_squares(step.theta)))
         mean = max(step.value - penalty / self._scale(objective, hyper), 0.0)
         dispersion = loss.dispersion(mean, self.n, d, float(gamma.sum()))
         dispersion = max(dispersion, _NOISELESS * self.dispersion)
+        dispersion = hyper.dispersion ** (1 - self.share) * dispersion**self.share
         return hyper._replace(precision=precision, dispersion=dispersion)
 
 
