@@ -98,7 +98,9 @@ def assemble(
     weights, total = normalized_weights(weights, X.shape[0], dtype)
     if np.ndim(penalty) == 0:
         penalty = penalty * network.weight_mask()
-    ridge = (penalty / total).astype(dtype)
+    # Weights near zero leave a penalty that is a number all the same.
+    with np.errstate(over="ignore"):
+        ridge = np.minimum(penalty / total, np.finfo(dtype).max ** 0.5).astype(dtype)
     return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 

@@ -182,6 +182,13 @@ def test_weights_and_targets_of_any_size_leave_finite_predictions(weight, scale)
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_a_penalty_over_weights_near_zero_is_a_number():
+    X = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
+    model = GaussNewtonMLPClassifier((3,), alpha=1.0, max_iter=10, random_state=0)
+    model.fit(X, X[:, 0] > 0, np.full(30, 1e-300))
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
 def test_targets_beyond_the_precision_of_the_columns_are_refused():
     X = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
     with pytest.raises(ValueError, match="too large for float32"):
