@@ -183,6 +183,19 @@ class RestrictedObjective:
 
     def __init__(self, objective: Objective, theta: Array, index: Array):
         self._objective, self._theta, self.index = objective, theta, index
+        self.network, self.loss = objective.network, objective.loss
+        self.weights = objective.weights
+
+    @property
+    def ridge(self) -> Array:
+        """Curvature of the penalty at the free parameters, of shape (k,)."""
+        return self._objective.ridge[self.index]
+
+    @ridge.setter
+    def ridge(self, ridge: Array) -> None:
+        whole = self._objective.ridge.copy()
+        whole[self.index] = ridge
+        self._objective.ridge = whole
 
     def expand(self, free: Array) -> Array:
         """Return all parameters, of shape (P,)."""

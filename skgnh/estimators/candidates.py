@@ -115,8 +115,7 @@ def grown(fit: Fit) -> Fit | None:
         return None
     start = _embedded(fit, wider)
     training = fit.training
-    ground = fit.ground._replace(goes_on=False)
-    new = assemble_fit(ground, wider, start)
+    new = assemble_fit(fit.ground, wider, start)
     hyper = training.posterior.hyper
     new.state = replace(new.state, hyper=hyper._replace(points=0))
     new.training = replace(

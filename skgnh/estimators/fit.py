@@ -60,7 +60,9 @@ class Fit:
         if state.hyper is None:
             return records_of(training, state) | {"_penalty_": None}
         ground, posterior = self.ground, training.posterior
-        objective, prior = training.problem.objective, self.method.prior
+        # Of all parameters: the method's is of those that are trained.
+        prior = make_prior(self.network, ground.draft.alpha == "ard")
+        objective = training.problem.objective
         hyper = state.hyper if posterior is None else posterior.hyper
         # The parameters kept are gone on from with their own prior; the training under
         # way goes on with its own.
@@ -81,13 +83,16 @@ class Fit:
 def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
     """Return the fit of a network from given parameters for scaled columns."""
     draft, incremental = ground.draft, ground.incremental
-    problem = _problem(ground, network, start)
-    objective = problem.objective
-    dropped = draft._dropped if ground.goes_on else None
-    problem, expand = _without_pruned(dropped, problem)
+    whole = _problem(ground, network, start)
+    objective = whole.objective
+    dropped = draft._dropped if ground.goes_on else np.zeros(start.shape, bool)
+    problem, expand = _without_pruned(dropped, whole)
     batch, method = _method(ground, problem)
     if ground.by_evidence:
-        method = _with_evidence(ground, method, objective, problem.start)
+        method = _with_evidence(ground, method, whole)
+        if dropped.any():
+            prior = method.prior.restricted(np.flatnonzero(~dropped))
+            method = replace(method, prior=prior)
     tol, patience = stopping(draft)
     tol *= problem.unit
     training = Training(
@@ -137,11 +142,9 @@ def _floor(objective: Any) -> float:
     return -loss.log_likelihood(0.5 * noise, d, noise)
 
 
-def _without_pruned(
-    dropped: Array | None, problem: Problem
-) -> tuple[Problem, Callable]:
+def _without_pruned(dropped: Array, problem: Problem) -> tuple[Problem, Callable]:
     """Return the problem in the parameters that are not pruned, and its way back."""
-    if dropped is None or not dropped.any():
+    if not dropped.any():
         return problem, lambda theta: theta
     free, whole = np.flatnonzero(~dropped), np.where(dropped, 0, problem.start)
     restricted = RestrictedObjective(problem.objective, whole, free)
@@ -154,14 +157,15 @@ def _without_pruned(
     return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
 
 
-def _with_evidence(ground: Ground, method: Any, objective: Any, start: Array) -> Any:
+def _with_evidence(ground: Ground, method: Any, problem: Problem) -> Evidence:
     """Return the method with a prior that the evidence updates."""
-    dispersion, loss, n = 1.0, objective.loss, ground.n
+    objective, dispersion, n = problem.objective, 1.0, ground.n
+    loss = objective.loss
     prior = make_prior(objective.network, ground.draft.alpha == "ard")
     if ground.draft._starts_near(objective.network):
-        prior = prior.of(start)
+        prior = prior.of(problem.start)
         d = objective.network.n_outputs
-        dispersion = loss.dispersion(objective.value(start), n, d, 0.0)
+        dispersion = loss.dispersion(objective.value(problem.start), n, d, 0.0)
     elif loss.is_equivariant:
         # Twice the loss of the best constant is the variance of the targets.
         dispersion = _FIRST_NOISE * 2 * loss_unit(objective)

@@ -96,6 +96,12 @@ class Prior:
         found = sizes / np.maximum(self.sums(_squares(theta)), 1e-12)
         return Prior(self.groups, found, np.zeros_like(self.fixed))
 
+    def restricted(self, index: Array) -> "Prior":
+        """Return the prior of some parameters; without any, a group has no say."""
+        groups = self.groups[index]
+        absent = np.bincount(groups, minlength=len(self.start)) == 0
+        return Prior(groups, self.start, self.fixed | absent)
+
     def sums(self, values: Array) -> Array:
         """Return the sums over each group, (G,)."""
         return np.bincount(self.groups, values, len(self.start))
@@ -140,7 +146,7 @@ class Evidence:
         objective = problem.objective
         objective.ridge = self.ridge(objective, state.hyper)
         for step in self.method.steps(problem, state):
-            if not step.ends_batch or step.point.factor is None:
+            if not (step.ends_batch and _tells(step.point)):
                 yield step
                 continue
             posterior = self.posterior(objective, step.point, state.hyper)
@@ -228,6 +234,16 @@ class Evidence:
         dispersion = max(dispersion, _NOISELESS * self.dispersion)
         dispersion = hyper.dispersion ** (1 - self.share) * dispersion**self.share
         return hyper._replace(precision=precision, dispersion=dispersion)
+
+
+def _tells(point: Point) -> bool:
+    """Say whether a point's factor knows the determinant, or one for it is at hand.
+
+    Many parameters, some of them held at zero, have neither: their prior stays.
+    """
+    if point.factor is None:
+        return False
+    return point.factor.surrogate is not None or KFAC().serves(point.scaled)
 
 
 def _squares(theta: Array) -> Array:

@@ -170,7 +170,7 @@ class Training:
         evidence = step.posterior.log_evidence
         if self.posterior is None or evidence > self.posterior.log_evidence:
             self.theta, self.posterior = step.theta, step.posterior
-        elif self.posterior is not None:
+        else:
             self.theta = self.posterior.theta
         return -evidence / self.n_rows
 

@@ -140,6 +140,27 @@ def test_balanced_classes_are_trained_on_with_their_weights(kind, weighted):
 
 
 @EVERY
+@pytest.mark.parametrize("settings", [{}, {"alpha": "ard"}, {"solver": "cg"}])
+def test_what_is_left_has_its_evidence(kind, settings):
+    estimator, X, y = task(kind, max_iter=5, **{"alpha": "evidence", **settings})
+    pruner = fit(OBSPruner(estimator, sparsity=0.5, **CHEAP), X, y)
+    before = zeros(pruner.estimator_)
+    loss = pruner.estimator_.loss_
+    model = pruner.set_params(n_retrain=3).partial_fit(X, y).estimator_
+    for one, other in zip(zeros(model), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.loss_ < loss
+    weights = sum(np.count_nonzero(coef) for coef in model.coefs_)
+    left = weights + sum(map(len, model.intercepts_))
+    if "solver" in settings:
+        # No determinant is at hand for some parameters of many: the prior stays.
+        assert not hasattr(model, "log_marginal_likelihood_")
+    else:
+        assert np.isfinite(model.log_marginal_likelihood_)
+        assert 0 < model.effective_parameters_ <= left
+
+
+@EVERY
 def test_goes_on_with_its_zeros(kind):
     pruner, X, y = pruned(kind)
     before = zeros(pruner.estimator_)

@@ -1,5 +1,6 @@
 """The evidence against a dense oracle, one row at a time, and its update."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from cases import Case, assert_close
 
 from skgnh.network import append_one
-from skgnh.objective import Objective
+from skgnh.objective import Objective, RestrictedObjective
 from skgnh.solvers import CG, Auto, Dense, Gram
 from skgnh.training import (
     Evidence,
@@ -102,8 +103,11 @@ def curvature(kind, z, noise):
     return oracles.hessian(output_activation, z) / noise
 
 
-def laplace(s):
-    """Logarithm of the evidence and gamma of each group, from dense arrays."""
+def laplace(s, free=slice(None)):
+    """Logarithm of the evidence and gamma of each group, from dense arrays.
+
+    The parameters that are not free do not move.
+    """
     alpha = s.hyper.precision[s.groups]
     A, total = np.diag(alpha), -0.5 * np.sum(alpha * s.theta**2)
     for x, y, count in zip(s.X, s.Y, s.counts, strict=True):
@@ -112,9 +116,10 @@ def laplace(s):
         Q = curvature(s.case.kind, z, s.hyper.dispersion)
         total += count * log_likelihood(s.case.kind, z, y, s.hyper.dispersion)
         A = A + count * J.T @ Q @ J
+    A, alpha, groups = A[free][:, free], alpha[free], s.groups[free]
     total += 0.5 * np.sum(np.log(alpha)) - 0.5 * np.linalg.slogdet(A)[1]
     rest = alpha * np.linalg.inv(A).diagonal()
-    return total, np.array([np.sum(1 - rest[s.groups == g]) for g in range(4)])
+    return total, np.array([np.sum(1 - rest[groups == g]) for g in range(4)])
 
 
 @pytest.mark.parametrize("solver", [Dense(), Gram(), Auto()])
@@ -130,6 +135,29 @@ def test_evidence_and_effective_parameters_are_those_of_the_oracle(
     assert_close(found.gamma, gamma, rtol=1e-8)
     np.testing.assert_array_equal(found.theta, s.theta)
     assert found.hyper.dispersion == s.hyper.dispersion
+
+
+@EVERY
+def test_parameters_held_at_zero_have_no_say(kind):
+    s = setup(kind)
+    # Some of the weights, and no bias of a hidden unit.
+    odd = np.arange(len(s.theta)) % 2 == 1
+    free = np.flatnonzero((s.groups == 3) | (s.groups != 1) & odd)
+    s.theta[np.setdiff1d(np.arange(len(s.theta)), free)] = 0
+    expected, gamma = laplace(s, free)
+    whole, evidence = problem(s), method(s)
+    restricted = RestrictedObjective(whole.objective, s.theta, free)
+    made = Problem(restricted, s.theta[free])
+    evidence = replace(evidence, prior=evidence.prior.restricted(free))
+    state = evidence.begin(made, np.random.default_rng(0))
+    found = (step.posterior for step in evidence.steps(made, state))
+    first = next(one for one in found if one is not None)
+    assert first.log_evidence == pytest.approx(expected, rel=1e-8)
+    assert_close(first.gamma, gamma, rtol=1e-8)
+    for _ in zip(range(20), evidence.steps(made, state), strict=False):
+        pass
+    assert state.hyper.precision[1] == s.hyper.precision[1]
+    assert state.hyper.precision[0] != s.hyper.precision[0]
 
 
 @EVERY
