@@ -60,19 +60,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _fit(self, data: Data, incremental: bool = False) -> "BaseGaussNewtonMLP":
         """Prepare, train, publish; and again, if another network may be better."""
         fit = prepare(self, data, incremental)
-        # Several networks may be trained where the sizes are not given.
+        # By the evidence several networks may be trained.
         most = None if isinstance(self.alpha, str) else fit.training.max_iter
         context = FitContext(self, data.X, data.y, most)
-        self._train(fit, context)
-        other = alternative(fit)
-        if other is not None:
-            self._train(other, context)
-            fit = self._prefers(fit, other)
-        wider = grown(fit)
-        while wider is not None:
-            self._train(wider, context)
-            fit, wider = chosen(fit, wider)
-        fit = or_constant(fit)
+        fit = or_constant(self._best(fit, context))
         publish(self, fit.weights(fit.training.theta) | fit.records())
         context.fit_ends({})
         if not (fit.training.reason or incremental):
@@ -83,6 +74,23 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
                 ConvergenceWarning,
             )
         return self
+
+    def _best(self, fit: Fit, context: FitContext) -> Fit:
+        """Train a fit, and what may be better until the user stops; return the best."""
+        self._train(fit, context)
+        other = alternative(fit)
+        if other is not None:
+            self._train(other, context)
+            if other.training.is_stopped:
+                return fit
+            fit = self._prefers(fit, other)
+        wider = grown(fit)
+        while wider is not None:
+            self._train(wider, context)
+            if wider.training.is_stopped:
+                return fit
+            fit, wider = chosen(fit, wider)
+        return fit
 
     def _train(self, fit: Fit, context: FitContext) -> None:
         """Take the steps of a fit; the model is usable after each iteration."""

@@ -42,7 +42,8 @@ def first_widths(n: int, estimator: Any) -> list[int]:
 
 def alternative(fit: Fit) -> Fit | None:
     """Return the fit that the head would have compared with this one, if any."""
-    if fit.ground.goes_on or fit.training.posterior is None:
+    training = fit.training
+    if fit.ground.goes_on or training.posterior is None or training.is_stopped:
         return None
     return fit.ground.draft._alternative(fit)
 
@@ -67,6 +68,9 @@ def says_more(fit: Fit, draft: Any) -> bool:
         training.max_iter = min(training.max_iter, _TRIAL)
         with limit_threads(network, trial.batch), np.errstate(all="ignore"):
             training.run(trial.method.steps(training.problem, trial.state))
+        if training.is_stopped:
+            fit.training.reason = training.reason
+            return False
         losses.append(judge.value(training.theta))
     return losses[1] < losses[0]
 
@@ -87,6 +91,9 @@ def or_constant(fit: Fit) -> Fit:
     training, method = fit.training, fit.method
     posterior, problem = training.posterior, training.problem
     if posterior is None or fit.ground.goes_on or fit.ground.incremental:
+        return fit
+    if training.is_stopped:
+        # It was not given the time to be judged.
         return fit
     if fit.ground.n < (_FEW if posterior.is_exact else _FEW_FOR_KFAC):
         return fit
@@ -110,11 +117,11 @@ def grown(fit: Fit) -> Fit | None:
     network has learned stays.
     """
     wider = _wider(fit)
-    spent = fit.training.n_iter >= fit.training.max_iter
-    if fit.ground.goes_on or wider is None or spent or not is_saturated(fit.training):
+    training = fit.training
+    spent = training.n_iter >= training.max_iter or training.is_stopped
+    if fit.ground.goes_on or wider is None or spent or not is_saturated(training):
         return None
     start = _embedded(fit, wider)
-    training = fit.training
     new = assemble_fit(fit.ground, wider, start)
     hyper = training.posterior.hyper
     new.state = replace(new.state, hyper=hyper._replace(points=0))

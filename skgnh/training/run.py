@@ -23,6 +23,7 @@ _REASONS = {
     "step": "steps have become too small",
     "damping": "no damping brings a reduction",
 }
+_INTERRUPTED, _ASKED = "interrupted by the user", "a callback asked to stop"
 
 
 @dataclass
@@ -85,6 +86,11 @@ class Training:
         """Number of complete iterations."""
         return len(self.loss_curve)
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the user ended it, by an interrupt or a callback."""
+        return self.reason in (_INTERRUPTED, _ASKED)
+
     def history(self) -> dict[str, Array]:
         """Return one array for each field of the steps, and their iteration."""
         names = [*_HISTORY, "iteration"]
@@ -114,11 +120,11 @@ class Training:
                     continue
                 self.reason = self._iterate(step)
                 if iteration_ends(self.theta):
-                    self.reason = "a callback asked to stop"
+                    self.reason = _ASKED
                 if self.reason or self.n_iter >= self.max_iter:
                     break
         except KeyboardInterrupt:
-            self.reason = "interrupted by the user"
+            self.reason = _INTERRUPTED
             warn("Training interrupted by user: the model is the best so far.")
         if self.verbose:
             print(f"Training ended: {self.reason or 'max_iter is reached'}.")

@@ -17,6 +17,7 @@ from tasks import (
     weights,
 )
 
+from skgnh import GaussNewtonMLPRegressor
 from skgnh.objective import Objective
 from skgnh.solvers import MFAC, all_solvers
 from skgnh.training import FullBatch
@@ -206,6 +207,35 @@ def test_interrupt_with_early_stopping_leaves_the_best_weights(monkeypatch):
         estimator.fit(X, y)
     monkeypatch.undo()
     assert_same_model(estimator, whole)
+
+
+@pytest.mark.parametrize("wider", [False, True])
+def test_interrupt_ends_the_growth_as_well(monkeypatch, wider):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-3, 3, (400, 2))
+    y = np.sin(1.5 * X[:, 0]) * np.cos(1.5 * X[:, 1])
+    y += 0.02 * rng.standard_normal(400)
+    points = []
+
+    def noted(self, *args):
+        points.append(self.network.layer_units[1])
+        return linearize(self, *args)
+
+    linearize = Objective.linearize
+    monkeypatch.setattr(Objective, "linearize", noted)
+    estimator = GaussNewtonMLPRegressor(random_state=0, max_iter=500)
+    grown = clone(estimator).fit(X, y)
+    monkeypatch.undo()
+    first = points.count(points[0])
+    assert grown.coefs_[0].shape[1] > points[0]
+    interrupt_after(monkeypatch, first + 2 if wider else first // 2)
+    with pytest.warns(UserWarning, match="interrupted") as warned:
+        estimator.fit(X, y)
+    monkeypatch.undo()
+    assert sum("interrupted" in str(one.message) for one in warned) == 1
+    assert estimator.coefs_[0].shape[1] == points[0]
+    assert np.isfinite(estimator.predict(X)).all()
+    assert np.isfinite(estimator.log_marginal_likelihood_)
 
 
 @pytest.mark.parametrize("done", [0, 3])
