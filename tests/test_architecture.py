@@ -23,6 +23,7 @@ FLOORS = {
     "hmatrix": 2,
     "solvers": 3,
     "objective": 3,
+    "posterior": 4,
     "training": 4,
     "optimize": 4,
     "estimators": 5,

@@ -121,7 +121,7 @@ class GaussNewtonAutoencoder(
     solver_ : Solver
         Solver that was taken.
     log_marginal_likelihood_ : float
-        Logarithm of the evidence of the fitted weights, in nats. It and the next four
+        Logarithm of the evidence of the fitted weights, in nats. It and the next five
         are there with the evidence only.
     noise_variance_ : float or ndarray of shape (`n_outputs_`,)
         Variance of the noise, in units of X.
@@ -133,6 +133,9 @@ class GaussNewtonAutoencoder(
     feature_relevance_ : ndarray of shape (`n_features_in_`,)
         Prior variance of each column's weights, the largest being one: equal but for
         'ard'.
+    posterior_ : LaplacePosterior
+        Posterior of the parameters, with the evidence only; see
+        :class:`skgnh.posterior.LaplacePosterior`.
     n_iter_ : int
         Number of iterations.
     n_layers_, n_outputs_ : int

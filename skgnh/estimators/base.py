@@ -28,8 +28,10 @@ from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
 from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.posterior import LaplacePosterior
 from skgnh.scaling import Moments
 from skgnh.threads import limit_threads
+from skgnh.training.point import norm
 
 Array = Any
 
@@ -64,7 +66,11 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         most = None if isinstance(self.alpha, str) else fit.training.max_iter
         context = FitContext(self, data.X, data.y, most)
         fit = or_constant(self._best(fit, context))
-        publish(self, fit.weights(fit.training.theta) | fit.records())
+        whole = fit.weights(fit.training.theta) | fit.records()
+        posterior = None if incremental else fit.posterior()
+        if posterior is not None:
+            whole["posterior_"] = posterior
+        publish(self, whole)
         context.fit_ends({})
         if not (fit.training.reason or incremental):
             warn(
@@ -131,6 +137,17 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         return self._scaling_.unfold(network, raw)
 
     @property
+    def _posterior(self) -> LaplacePosterior | None:
+        """The posterior, unless there is none of the present weights."""
+        posterior = learned(self).get("posterior_")
+        if posterior is None:
+            return None
+        theta = self._scaled_parameters
+        rounding = float(np.finfo(theta.dtype).eps) ** (1 / 3)
+        moved = norm(theta - posterior.theta)
+        return posterior if moved <= rounding * norm(theta) else None
+
+    @property
     def _loss(self) -> Any:
         return LOSSES[self.out_activation_]
 
@@ -193,17 +210,26 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         units = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
         return MLP(units, tuple(self.hidden_activations_))
 
-    def _predict_mean(self, X: Array) -> Array:
-        """Return the inverse link of the outputs, of shape (n, d)."""
+    def _inputs(self, X: Array) -> Array:
+        """Return checked rows, scaled and with their ones."""
         check_is_fitted(self)
         X = validate_data(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
-        network, scaling = self._network, self._scaling_
         with np.errstate(over="ignore"):
-            inputs = append_one(scaling.scale_inputs(X))
-            z = outputs(network, self._scaled_parameters, inputs)
-            return self._loss.mean(scaling.restore_outputs(z))
+            return append_one(self._scaling_.scale_inputs(X))
+
+    def _outputs(self, inputs: Array) -> Array:
+        """Return the outputs in the units of the targets, of shape (n, d)."""
+        with np.errstate(over="ignore"):
+            z = outputs(self._network, self._scaled_parameters, inputs)
+            return self._scaling_.restore_outputs(z)
+
+    def _predict_mean(self, X: Array) -> Array:
+        """Return the inverse link of the outputs, of shape (n, d)."""
+        z = self._outputs(self._inputs(X))
+        with np.errstate(over="ignore"):
+            return self._loss.mean(z)
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

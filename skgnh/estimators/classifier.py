@@ -14,6 +14,7 @@ from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.predictive import averaged
 from skgnh.estimators.publish import learned
 from skgnh.network import MLP, densified
 from skgnh.operators.from_estimator import encode_labels
@@ -79,6 +80,11 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Share of the rows set aside for it, unless `fit` is given `X_val`.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied into the sample weights.
+    average : bool or 'auto', default='auto'
+        Whether probabilities are means over the posterior of the network, which are
+        nearer to one half, and not those of the most probable network alone. It needs
+        the evidence. 'auto' does it for two classes and for labels, where held-out
+        log-loss is lower by it; for more classes it was higher as often.
     random_state : int, RandomState instance or None, default=None
         Seed of the first weights, which are scikit-learn's for the same seed (the
         output intercepts plus the best constant), of the validation split and of the
@@ -118,7 +124,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     solver_ : Solver
         Solver that was taken.
     log_marginal_likelihood_ : float
-        Logarithm of the evidence of the fitted weights, in nats. It and the next four
+        Logarithm of the evidence of the fitted weights, in nats. It and the next five
         are there with the evidence only.
     noise_variance_ : None
         Labels have none.
@@ -130,6 +136,9 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     feature_relevance_ : ndarray of shape (`n_features_in_`,)
         Prior variance of each column's weights, the largest being one: equal but for
         'ard'.
+    posterior_ : LaplacePosterior
+        Posterior of the parameters, with the evidence only; see
+        :class:`skgnh.posterior.LaplacePosterior`.
     n_iter_ : int
         Number of iterations.
     n_layers_, n_outputs_ : int
@@ -190,6 +199,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         class_weight: Any = None,
+        average: bool | str = "auto",
         random_state: Any = None,
         verbose: bool = False,
         warm_start: bool = False,
@@ -208,6 +218,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.class_weight = class_weight
+        self.average = average
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
@@ -328,8 +339,36 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             Probabilities in the order of `classes_`; for a multilabel target that of
             each label.
         """
-        p = self._predict_mean(X)
+        z = self._decision(X)
+        with np.errstate(over="ignore"):
+            p = self._loss.mean(z)
         return np.hstack([1 - p, p]) if self.n_outputs_ == 1 else p
+
+    def decision_function(self, X: Array) -> Array:
+        """Return the outputs that :meth:`predict_proba` is the activation of.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Log-odds of the second of two classes or of each label; of more classes,
+            the logarithms of their probabilities up to a constant of the row.
+        """
+        z = self._decision(X)
+        return z[:, 0] if self.n_outputs_ == 1 else z
+
+    def _decision(self, X: Array) -> Array:
+        inputs = self._inputs(X)
+        z, average = self._outputs(inputs), self.average
+        if average == "auto":
+            average = self.out_activation_ != "softmax"
+        if not average or self._posterior is None:
+            return z
+        return averaged(self, z, inputs)
 
     def predict_log_proba(self, X: Array) -> Array:
         """Return the logarithm of the probability of each class.

@@ -13,6 +13,7 @@ from skgnh.estimators.publish import learned, records_of, weights_of
 from skgnh.estimators.rows import loss_unit
 from skgnh.network import MLP
 from skgnh.objective import RestrictedObjective
+from skgnh.posterior import LaplacePosterior, laplace
 from skgnh.training import (
     Evidence,
     FullBatch,
@@ -45,6 +46,10 @@ class Fit:
     state: State
     expand: Callable[[Array], Array]
     """Gives all parameters from those that are trained."""
+    objective: Any
+    """That of all parameters."""
+    dropped: Array
+    """Which are held at zero, (P,)."""
     batch: int
     """Rows of the smallest frequent products."""
 
@@ -78,6 +83,24 @@ class Fit:
                 self.network, prior, posterior, ground.loss, scaling, ground.n
             )
         return made
+
+    def posterior(self) -> LaplacePosterior | None:
+        """Return the posterior of the parameters kept, by the evidence."""
+        training, ground = self.training, self.ground
+        if self.state.hyper is None:
+            return None
+        found = training.posterior
+        hyper = self.state.hyper if found is None else found.hyper
+        prior = make_prior(self.network, ground.draft.alpha == "ard")
+        deviations = hyper.precision[prior.groups] ** -0.5
+        return laplace(
+            self.objective,
+            self.expand(training.theta),
+            np.where(self.dropped, 0.0, deviations),
+            self.method.rate(self.objective, hyper),
+            solver=ground.solver,
+            rng=self.state.rng,
+        )
 
 
 def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
@@ -115,7 +138,9 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
     else:
         seed = ground.rng.randint(2**31 - 1)
         state = method.begin(problem, np.random.default_rng(seed))
-    return Fit(ground, network, training, method, state, expand, batch)
+    return Fit(
+        ground, network, training, method, state, expand, objective, dropped, batch
+    )
 
 
 def _problem(ground: Ground, network: MLP, start: Array) -> Problem:

@@ -43,6 +43,10 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
+    if parameters.get("average", "auto") not in ("auto", True, False):
+        raise ValueError(
+            f"average must be 'auto', True or False, got {parameters['average']!r}."
+        )
     for name in ("batch_size", "curvature_batch_size"):
         if parameters[name] != "auto":
             check_scalar(parameters[name], name, Integral, min_val=1)

@@ -11,13 +11,14 @@ Array = Any
 
 # Precision of the output biases: with all else at zero they are the base rates.
 _OUTPUT_BIAS = 1e-2
-# The attributes of :func:`learned_of`.
+# The attributes of :func:`learned_of`, and the posterior.
 EVIDENCE = (
     "log_marginal_likelihood_",
     "noise_variance_",
     "prior_precision_",
     "effective_parameters_",
     "feature_relevance_",
+    "posterior_",
 )
 
 

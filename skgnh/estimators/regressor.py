@@ -1,16 +1,18 @@
 """The regressor."""
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
-from sklearn.utils.validation import validate_data
+from sklearn.utils import check_random_state, check_scalar, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.ground import Data
+from skgnh.estimators.predictive import Predictive, posterior_of
 from skgnh.network import densified
 
 Array = Any
@@ -113,7 +115,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     solver_ : Solver
         Solver that was taken.
     log_marginal_likelihood_ : float
-        Logarithm of the evidence of the fitted weights, in nats. It and the next four
+        Logarithm of the evidence of the fitted weights, in nats. It and the next five
         are there with the evidence only.
     noise_variance_ : float or ndarray of shape (`n_outputs_`,)
         Variance of the noise, in units of y; for 'poisson' over the mean.
@@ -125,6 +127,9 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     feature_relevance_ : ndarray of shape (`n_features_in_`,)
         Prior variance of each column's weights, the largest being one: equal but for
         'ard'.
+    posterior_ : LaplacePosterior
+        Posterior of the parameters, with the evidence only; see
+        :class:`skgnh.posterior.LaplacePosterior`.
     n_iter_ : int
         Number of iterations.
     n_layers_, n_outputs_ : int
@@ -266,21 +271,126 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         """
         return self._fit(Data(X, y, sample_weight), incremental=True)
 
-    def predict(self, X: Array) -> Array:
-        """Return the predicted means.
+    def predict(
+        self, X: Array, return_std: bool = False, return_cov: bool = False
+    ) -> Any:
+        """Return the predicted means, and how far targets are from them.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the targets too: of the
+            posterior of the network and of the noise together.
+        return_cov : bool, default=False
+            Whether to return their covariance over the rows.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions.
+        std : ndarray of the shape of `mean`
+            Standard deviations, only with `return_std`.
+        cov : ndarray of shape (n_samples, n_samples) or (..., n_outputs)
+            Covariances of each output, only with `return_cov`.
+
+        Raises
+        ------
+        RuntimeError
+            If both are asked for.
+        ValueError
+            If one is asked for and there is no `posterior_`, or the covariance exceeds
+            the working memory.
+
         """
-        mean = self._predict_mean(X)
-        return mean[:, 0] if self.n_outputs_ == 1 else mean
+        if return_std and return_cov:
+            raise RuntimeError(
+                "At most one of return_std or return_cov can be requested."
+            )
+        if not (return_std or return_cov):
+            return self._one_output(self._predict_mean(X))
+        predictive = self._predictive(X)
+        mean = self._one_output(predictive.mean)
+        if return_std:
+            return mean, self._one_output(predictive.std())
+        return mean, self._one_output(predictive.covariance(), axis=2)
+
+    def predict_interval(self, X: Array, coverage: float = 0.9) -> Array:
+        """Return intervals that targets lie in with a given probability.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        coverage : float, default=0.9
+            The probability, between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
+            Lower and upper bounds, with as much probability below as above.
+
+        Raises
+        ------
+        ValueError
+            If the coverage is not between 0 and 1, or there is no `posterior_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_friedman1
+        >>> from skgnh import GaussNewtonMLPRegressor
+        >>> X, y = make_friedman1(300, noise=1.0, random_state=0)
+        >>> model = GaussNewtonMLPRegressor(random_state=0).fit(X[:200], y[:200])
+        >>> low, high = model.predict_interval(X[200:], coverage=0.9).T
+        >>> bool(0.8 < ((low < y[200:]) & (y[200:] < high)).mean() < 1)
+        True
+        """
+        check_scalar(
+            coverage,
+            "coverage",
+            Real,
+            min_val=0,
+            max_val=1,
+            include_boundaries="neither",
+        )
+        return self._one_output(self._predictive(X).interval(coverage))
+
+    def sample_y(self, X: Array, n_samples: int = 1, random_state: Any = 0) -> Array:
+        """Draw targets, the noise included.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples_X, n_features)
+            Rows.
+        n_samples : int, default=1
+            Draws; each is of one network for all rows.
+        random_state : int, RandomState instance or None, default=0
+            Seed.
+
+        Returns
+        -------
+        ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+            Draws.
+
+        Raises
+        ------
+        ValueError
+            If there is no `posterior_`, or one without draws (solver 'hmatrix').
+        """
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        drawn = self._predictive(X).sample(n_samples, np.random.default_rng(seed))
+        return self._one_output(drawn)
+
+    def _predictive(self, X: Array) -> Predictive:
+        check_is_fitted(self)
+        posterior_of(self)
+        return Predictive(self, self._inputs(X))
+
+    def _one_output(self, values: Array, axis: int = 1) -> Array:
+        """Return values without the axis of the outputs, where there is one output."""
+        return values.squeeze(axis) if self.n_outputs_ == 1 else values
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(

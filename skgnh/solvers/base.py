@@ -1,6 +1,7 @@
 """What a solver is: (H + damping I)^-1 in two phases, and its price."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,17 @@ def sizes(H: Curvature) -> Sizes:
     return Sizes(linearization.n_rows, r, sum(units[1:]), P)
 
 
+class _Shell(NamedTuple):
+    """What is left of a matrix in a factor that does without it."""
+
+    dtype: Any
+    shape: tuple[int, int]
+    network: Any
+
+    offers = frozenset()
+    name = "A detached matrix"
+
+
 class Factor(ABC):
     """The part of a solver's work that serves every damping at one point.
 
@@ -93,6 +105,19 @@ class Factor(ABC):
         state of a training between two points.
         """
         return None
+
+    def detached(self, damping: float) -> "Factor":
+        """Return what answers at one damping, picklable, without H where it can.
+
+        The rows that H is a sum over do not live on with it then.
+        """
+        return self
+
+    def _without_matrix(self) -> "Factor":
+        factor = copy(self)
+        network = getattr(self._H, "network", None)
+        factor._H = _Shell(self._H.dtype, self._H.shape, network)
+        return factor
 
     @abstractmethod
     def solve(self, rhs: Array, damping: float) -> Array:
@@ -148,6 +173,29 @@ class Factor(ABC):
         for some in slices(len(rows), rows_per_chunk(4 * rows[:1].nbytes)):
             part = np.asarray(rows[some], dtype=self._H.dtype)
             out[some] = np.einsum("kp,pk->k", part, self.solve(part.T, damping))
+        return out
+
+    def inverse_quadratic_of(self, factors: Any, damping: float) -> Array:
+        """Return :meth:`inverse_quadratic` of rows that layer factors hold.
+
+        Parameters
+        ----------
+        factors : skgnh.operators.layer_factors.LayerFactors
+            Of n samples and r roots.
+        damping : float
+            Non-negative shift.
+
+        Returns
+        -------
+        ndarray of shape (n, r)
+            At the cost of a solve each.
+        """
+        out = np.empty((factors.n_rows, factors.n_roots), self._H.dtype)
+        size = rows_per_chunk(4 * factors.n_roots * self._H.shape[0] * 8)
+        for some in slices(factors.n_rows, size):
+            rows = factors.rows(some).array()
+            flat = rows.reshape(-1, rows.shape[-1])
+            out[some] = self.inverse_quadratic(flat, damping).reshape(rows.shape[:2])
         return out
 
     def diagonal_of_inverse(self, damping: float) -> Array:

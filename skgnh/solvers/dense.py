@@ -13,7 +13,7 @@ from scipy.linalg import (
 )
 
 from skgnh.linalg import Curvature
-from skgnh.memory import require
+from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
 Array = Any
@@ -105,6 +105,23 @@ class DenseFactor(Factor):
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         return self._at(damping).solve(rhs.reshape(len(rhs), -1)).reshape(rhs.shape)
 
+    def detached(self, damping: float) -> "DenseFactor":
+        """Return what answers at one damping: one P x P array."""
+        self._at(damping)
+        factor = self._without_matrix()
+        factor._array = None
+        return factor
+
+    def inverse_quadratic(self, rows: Array, damping: float) -> Array:
+        """Return ``j^T (H + damping I)^-1 j`` of each row j: O(P^2 / 2)."""
+        at = self._at(damping)
+        if not isinstance(at, _Cholesky):
+            return super().inverse_quadratic(rows, damping)
+        out = np.empty(len(rows), self._H.dtype)
+        for some in slices(len(rows), rows_per_chunk(4 * rows[:1].nbytes)):
+            out[some] = at.inverse_quadratic(rows[some])
+        return out
+
     def logdet(self, damping: float) -> float:
         """Return ``log det (H + damping I)``."""
         return self._at(damping).logdet()
@@ -161,6 +178,14 @@ class _Cholesky:
         inverse, _ = trtri(L, lower=1)
         # Above the diagonal lies what was there before.
         return np.array([column[k:] @ column[k:] for k, column in enumerate(inverse.T)])
+
+    def inverse_quadratic(self, rows: Array) -> Array:
+        """Return ``||L^-1 j||^2`` of each row j, which is never negative."""
+        L = self._factors[0]
+        half = solve_triangular(
+            L, np.asarray(rows, dtype=L.dtype).T, lower=True, check_finite=False
+        )
+        return np.einsum("pk,pk->k", half, half)
 
     def root_of_inverse(self, Z: Array) -> Array:
         """Return ``L^-T Z``, of covariance ``(L L^T)^-1`` for standard normal Z."""

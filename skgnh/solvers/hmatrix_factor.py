@@ -231,6 +231,11 @@ class HMatrixFactor(Factor):
 
     # ---- the chosen one -------------------------------------------------------------
 
+    def detached(self, damping: float) -> "HMatrixFactor":
+        """Return it without H: the approximation, which draws can't be made from."""
+        self.choose_by_trial(damping)
+        return self._without_matrix()
+
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs`` of the approximation."""
         self.choose_by_trial(damping)

@@ -86,6 +86,10 @@ class LowRankFactor(Factor):
         self._U, self._values = U, singular**2
         self._tail = tail * (self._values[-1] if len(singular) else 0)
 
+    def detached(self, damping: float) -> "LowRankFactor":
+        """Return it without H: P k numbers."""
+        return self._without_matrix()
+
     def _power(self, X: Array, damping: float, exponent: float) -> Array:
         """Return a power of the damped approximation times X, of shape (P, k)."""
         rest = self._rest(damping)

@@ -159,11 +159,11 @@ class Evidence:
         dtype = objective.weights.dtype
         # Whatever the weights and the units of targets, it and its inverse are numbers.
         most = float(np.finfo(dtype).max) ** 0.5
-        ridge = hyper.precision / max(self._scale(objective, hyper), 1e3 / most)
+        ridge = hyper.precision / max(self.rate(objective, hyper), 1e3 / most)
         return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
 
-    def _scale(self, objective: Any, hyper: Hyper) -> float:
-        """Return n rho, which is never zero."""
+    def rate(self, objective: Any, hyper: Hyper) -> float:
+        """Return n rho, by which the objective stands in it; never zero."""
         d, loss = objective.network.n_outputs, objective.loss
         return max(self.n * loss.rate(d, hyper.dispersion), np.finfo(float).tiny)
 
@@ -213,7 +213,7 @@ class Evidence:
         """Return log-likelihood and log-prior without the determinant of its A."""
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ self.prior.sums(_squares(theta)))
-        mean = value - penalty / self._scale(objective, hyper)
+        mean = value - penalty / self.rate(objective, hyper)
         return self.n * loss.log_likelihood(mean, d, hyper.dispersion) - penalty
 
     def _updated(self, objective: Any, step: Step, posterior: Posterior) -> Hyper:
@@ -229,7 +229,7 @@ class Evidence:
         precision = np.where(prior.fixed, hyper.precision, precision)
         d, loss = objective.network.n_outputs, objective.loss
         penalty = 0.5 * float(hyper.precision @ prior.sums(_squares(step.theta)))
-        mean = max(step.value - penalty / self._scale(objective, hyper), 0.0)
+        mean = max(step.value - penalty / self.rate(objective, hyper), 0.0)
         dispersion = loss.dispersion(mean, self.n, d, float(gamma.sum()))
         dispersion = max(dispersion, _NOISELESS * self.dispersion)
         dispersion = hyper.dispersion ** (1 - self.share) * dispersion**self.share
