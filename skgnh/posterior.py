@@ -88,9 +88,8 @@ class LaplacePosterior:
     >>> import numpy as np
     >>> from skgnh import GaussNewtonMLPRegressor
     >>> X = np.linspace(-1, 1, 60)[:, None]
-    >>> model = GaussNewtonMLPRegressor((5,), random_state=0).fit(
-    ...     X, np.sin(3 * X[:, 0])
-    ... )
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=5, random_state=0)
+    >>> model = model.fit(X, np.sin(3 * X[:, 0]))
     >>> model.posterior_
     LaplacePosterior(Dense, 16 parameters)
     >>> model.posterior_.sample(3, np.random.default_rng(0)).shape
@@ -297,12 +296,14 @@ def laplace(
         no other form can do, or where curvature is not finite.
     """
     scale = np.asarray(scale, dtype=np.float64)
-    everything = _curvature(objective, theta, scale, total, None)
-    form = _form(everything, solver)
-    if not form.serves(everything):
+    M = _curvature(objective, theta, scale, total, None)
+    d = objective.network.n_outputs
+    form = _form(M, d, solver)
+    if not form.serves(M):
         return None
-    rows = _some_rows(everything, form, rng)
-    M = everything if rows is None else _curvature(objective, theta, scale, total, rows)
+    rows = _some_rows(M, len(objective.weights), form, rng)
+    if rows is not None:
+        M = _curvature(objective, theta, scale, total, rows)
     largest = float(np.max(M.diagonal(), initial=0.0))
     if not np.isfinite(largest):
         return None
@@ -333,27 +334,25 @@ def _curvature(
     return GaussNewtonHessian(linearization, objective.loss, weights).scaled(scale)
 
 
-def _form(M: Curvature, solver: Solver | None) -> Solver:
-    """Return the solver that factors I + M."""
+def _form(M: Curvature, d: int, solver: Solver | None) -> Solver:
+    """Return the solver that factors I + M, of d outputs."""
     if isinstance(solver, Nystrom | HMatrix | KFAC):
         return clone(solver).set_params(direct=True)
     if isinstance(solver, Dense | Gram):
         return solver
-    P, d = M.shape[0], M.linearization.network.n_outputs
+    P, gram = M.shape[0], Gram()
     if d * P**2 <= _CHEAP_ROW and fits(3 * 8 * P**2):
         return Dense()
-    gram = Gram()
-    if M.linearization.n_rows * d <= _FEW and gram.serves(M):
+    if gram.serves(M) and M.root.shape[0] <= _FEW and fits(8 * gram.price(M).numbers):
         return gram
     return KFAC(direct=True)
 
 
-def _some_rows(M: Curvature, form: Solver, rng: Any) -> Array | None:
-    """Return the rows that stand for all, None for all of them."""
-    n, P = M.linearization.n_rows, M.shape[0]
-    share = _CHEAP / form.price(M).operations
+def _some_rows(M: Curvature, n: int, form: Solver, rng: Any) -> Array | None:
+    """Return the rows of n that stand for all, None for all of them."""
+    P = M.shape[0]
     least = _ROWS_PER_PARAMETER * P if isinstance(form, Dense) else _FEW
-    few = max(int(share * n), least)
-    if few >= n or isinstance(form, Gram):
+    most = max(int(_CHEAP / form.price(M).operations * n), least)
+    if most >= n or isinstance(form, Gram):
         return None
-    return np.sort(np.random.default_rng(rng).choice(n, few, replace=False))
+    return np.sort(np.random.default_rng(rng).choice(n, most, replace=False))

@@ -69,7 +69,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         whole = fit.weights(fit.training.theta) | fit.records()
         posterior = None if incremental else fit.posterior()
         if posterior is not None:
-            whole["posterior_"] = posterior
+            whole |= {"posterior_": posterior, **self._beside(fit, posterior)}
         publish(self, whole)
         context.fit_ends({})
         if not (fit.training.reason or incremental):
@@ -189,6 +189,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _prefers(self, fit: Fit, other: Fit) -> Fit:
         """Return the better of a fit and its alternative."""
         return likelier(fit, other)
+
+    def _beside(self, fit: Fit, posterior: LaplacePosterior) -> dict[str, Any]:
+        """Return what else is learned, once the posterior is."""
+        return {}
 
     def _starts_near(self, network: MLP) -> bool:
         """Say whether the start is near to a solution, and tells of the prior."""

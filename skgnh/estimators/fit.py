@@ -17,6 +17,7 @@ from skgnh.posterior import LaplacePosterior, laplace
 from skgnh.training import (
     Evidence,
     FullBatch,
+    Hyper,
     LevenbergMarquardt,
     MiniBatches,
     Patience,
@@ -68,7 +69,7 @@ class Fit:
         # Of all parameters: the method's is of those that are trained.
         prior = make_prior(self.network, ground.draft.alpha == "ard")
         objective = training.problem.objective
-        hyper = state.hyper if posterior is None else posterior.hyper
+        hyper = self.hyper
         # The parameters kept are gone on from with their own prior; the training under
         # way goes on with its own.
         under_way = objective.ridge
@@ -84,13 +85,17 @@ class Fit:
             )
         return made
 
+    @property
+    def hyper(self) -> Hyper | None:
+        """Prior precisions and noise of the parameters kept."""
+        found = self.training.posterior
+        return self.state.hyper if found is None else found.hyper
+
     def posterior(self) -> LaplacePosterior | None:
         """Return the posterior of the parameters kept, by the evidence."""
-        training, ground = self.training, self.ground
-        if self.state.hyper is None:
+        training, ground, hyper = self.training, self.ground, self.hyper
+        if hyper is None:
             return None
-        found = training.posterior
-        hyper = self.state.hyper if found is None else found.hyper
         prior = make_prior(self.network, ground.draft.alpha == "ard")
         deviations = hyper.precision[prior.groups] ** -0.5
         return laplace(

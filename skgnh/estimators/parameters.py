@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_scalar
 
+from skgnh.linalg import check_choice
 from skgnh.messages import warn
 from skgnh.solvers import KFAC, Auto, Solver, all_solvers
 
@@ -43,13 +44,25 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
-    if parameters.get("average", "auto") not in ("auto", True, False):
-        raise ValueError(
-            f"average must be 'auto', True or False, got {parameters['average']!r}."
-        )
+    check_choice(parameters.get("average", "auto"), "average", ("auto", True, False))
+    _check_noise(parameters)
     for name in ("batch_size", "curvature_batch_size"):
         if parameters[name] != "auto":
             check_scalar(parameters[name], name, Integral, min_val=1)
+
+
+def _check_noise(parameters: dict) -> None:
+    noise = parameters.get("noise", "constant")
+    check_choice(noise, "noise", ("constant", "heteroscedastic"))
+    if noise == "constant":
+        return
+    if parameters["loss"] != "squared_error":
+        raise ValueError(f"noise={noise!r} needs loss='squared_error'.")
+    if not isinstance(parameters["alpha"], str):
+        raise ValueError(
+            f"noise={noise!r} needs alpha='evidence' or 'ard', which tell noise from "
+            "error."
+        )
 
 
 def stopping(estimator: Any) -> tuple[float, float]:

@@ -80,8 +80,10 @@ class Predictive:
                 self.noise = np.sqrt(self._dispersion * self.mean)
             else:
                 unit = np.ones(1) if scaling is None else scaling.scale
+                model = getattr(estimator, "noise_model_", None)
+                ratio = np.ones(1) if model is None else model.ratio(inputs)
                 self.slope = np.broadcast_to(unit, self.mean.shape)
-                self.noise = self.slope * self._dispersion**0.5
+                self.noise = self.slope * np.sqrt(self._dispersion * ratio)
 
     def std(self) -> Array:
         """Return the standard deviation of each target, (n, d), noise included."""

@@ -11,7 +11,7 @@ Array = Any
 
 # Precision of the output biases: with all else at zero they are the base rates.
 _OUTPUT_BIAS = 1e-2
-# The attributes of :func:`learned_of`, and the posterior.
+# The attributes of :func:`learned_of`, the posterior.
 EVIDENCE = (
     "log_marginal_likelihood_",
     "noise_variance_",

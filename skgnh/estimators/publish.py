@@ -24,7 +24,7 @@ def draft_of(estimator: Any, keep: bool) -> Any:
     What the evidence said of the parameters is not of those to come.
     """
     draft, names = copy(estimator), learned(estimator).keys()
-    for name in names & set(EVIDENCE) if keep else names:
+    for name in names & {*EVIDENCE, "noise_model_"} if keep else names:
         delattr(draft, name)
     return draft
 

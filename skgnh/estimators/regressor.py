@@ -11,9 +11,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.fit import Fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.noise import noise_model
 from skgnh.estimators.predictive import Predictive, posterior_of
 from skgnh.network import densified
+from skgnh.posterior import LaplacePosterior
 
 Array = Any
 
@@ -52,6 +55,11 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         (MacKay, 1992) as the training goes; with 'ard' each input column has one. A
         number is that of all weights (not the intercepts), divided by the sum of the
         sample weights, as in scikit-learn, on the scaled data.
+    noise : {'constant', 'heteroscedastic'}, default='constant'
+        Whether all targets have noise of the same variance or, for the squared error
+        and by the evidence, one that a second, small network learns from the squares of
+        leave-one-out residuals. Predictions are the same; their `return_std` and
+        intervals are not.
     batch_size : int or 'auto', default='auto'
         Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
         is one accepted step. With less an iteration is an epoch, and each step is
@@ -130,6 +138,9 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     posterior_ : LaplacePosterior
         Posterior of the parameters, with the evidence only; see
         :class:`skgnh.posterior.LaplacePosterior`.
+    noise_model_ : NoiseModel or None
+        What tells the variance of the noise of a row over `noise_variance_`, only with
+        ``noise='heteroscedastic'``; None where residuals were not finite.
     n_iter_ : int
         Number of iterations.
     n_layers_, n_outputs_ : int
@@ -182,6 +193,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         standardize: bool = True,
         solver: Any = "auto",
         alpha: float | str = "evidence",
+        noise: str = "constant",
         batch_size: int | str = "auto",
         curvature_batch_size: int | str = "auto",
         damping: float = 1.0,
@@ -200,6 +212,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
         self.standardize = standardize
         self.solver = solver
         self.alpha = alpha
+        self.noise = noise
         self.batch_size = batch_size
         self.curvature_batch_size = curvature_batch_size
         self.damping = damping
@@ -391,6 +404,16 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
     def _one_output(self, values: Array, axis: int = 1) -> Array:
         """Return values without the axis of the outputs, where there is one output."""
         return values.squeeze(axis) if self.n_outputs_ == 1 else values
+
+    def _beside(self, fit: Fit, posterior: LaplacePosterior) -> dict[str, Any]:
+        if self.noise == "constant":
+            return {}
+        template = GaussNewtonMLPRegressor(
+            loss="poisson",
+            standardize=False,
+            random_state=fit.state.rng.integers(2**31 - 1).item(),
+        )
+        return {"noise_model_": noise_model(template, fit, posterior)}
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(

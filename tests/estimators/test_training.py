@@ -77,8 +77,9 @@ def test_fitted_attributes_are_those_documented(kind, mode):
     fit(estimator, pd.DataFrame(X, columns=list("abcd")), y)
     names = {name for name, _ in documented(estimator, "Attributes")}
     found = {name for name in vars(estimator) if re.fullmatch(r"[a-z]\w*_", name)}
-    # The weights that were pruned are known of a pruned estimator only.
-    absent = {"pruned_"} if mode == "evidence" else {"pruned_", *EVIDENCE}
+    # Known of a pruned estimator only, and of one that was asked for it.
+    absent = {"pruned_", "noise_model_"}
+    absent |= set() if mode == "evidence" else {*EVIDENCE}
     assert found == names - absent
     assert names >= {*EVIDENCE}
 

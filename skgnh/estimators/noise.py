@@ -1,0 +1,78 @@
+"""A variance of the noise that differs from row to row."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skgnh.estimators.rows import outputs
+from skgnh.network import append_one
+
+Array = Any
+
+# Rows that the noise is learned from at most, and the most leverage of one.
+_ROWS, _MOST_LEVERAGE = 5000, 0.95
+
+
+class NoiseModel(NamedTuple):
+    """Variance of the noise of each row, as a multiple of its mean."""
+
+    estimator: Any
+    """A network of scaled rows with a log link."""
+    least: Array
+    """The least that training rows were given, (d,)."""
+    most: Array
+    """The most, (d,): a network does not know better outside."""
+
+    def ratio(self, inputs: Array) -> Array:
+        """Return the multiples of scaled rows with their ones, (n, d)."""
+        with np.errstate(over="ignore"):
+            found = np.exp(self.estimator._outputs(inputs))
+        return np.clip(found, self.least, self.most)
+
+
+def noise_model(template: Any, fit: Any, posterior: Any) -> NoiseModel | None:
+    r"""Return a network of the noise's variance, from what the mean's network leaves.
+
+    Its targets are squared residuals :math:`e^2 / (1 - h)`, whose expectation is the
+    variance where the leverage h is taken account of, over the mean variance. It is fit
+    by quasi-likelihood under its own evidence, which finds a constant where the rows
+    give no reason for more.
+
+    Parameters
+    ----------
+    template : estimator
+        Unfitted, with a log link, for scaled rows.
+    fit : Fit
+        The finished fit of the mean.
+    posterior : LaplacePosterior
+        Of its parameters.
+
+    Returns
+    -------
+    NoiseModel or None
+        None where residuals are not finite. From 5,000 rows at most.
+    """
+    rows, dispersion = fit.ground.rows, float(fit.hyper.dispersion)
+    kept = np.arange(rows.X.shape[0])
+    if len(kept) > _ROWS:
+        kept = np.sort(fit.state.rng.choice(kept, _ROWS, replace=False))
+    X, weights = rows.X[kept], rows.weights
+    weights = np.ones(len(kept)) if weights is None else weights[kept]
+    inputs = append_one(X)
+    z = outputs(fit.network, fit.expand(fit.training.theta), inputs)
+    v = posterior.output_variance(inputs.astype(np.float64))
+    leverage = np.minimum(weights[:, None] * v / dispersion, _MOST_LEVERAGE)
+    squares = (rows.targets[kept] - z) ** 2 / dispersion / (1 - leverage)
+    squares = squares.astype(X.dtype)
+    if squares.shape[1] == 1:
+        squares = squares[:, 0]
+    if not np.isfinite(squares).all():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        learned = template.fit(X, squares, weights)
+    with np.errstate(over="ignore"):
+        found = np.exp(learned._outputs(inputs))
+    return NoiseModel(learned, found.min(axis=0), found.max(axis=0))
