@@ -167,6 +167,17 @@ class Objective:
             H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
         return value, gradient, H
 
+    def data_curvature(
+        self, theta: Array, total: float, rows: Array | None = None
+    ) -> GaussNewtonHessian:
+        """Return the GNH of `total` times the mean loss, in double precision."""
+        inputs, _, weights = self._rows(rows)
+        linearization = Linearization(
+            self.network, theta.astype(np.float64), inputs.astype(np.float64)
+        )
+        weights = weights.astype(np.float64) * total
+        return GaussNewtonHessian(linearization, self.loss, weights)
+
 
 class RestrictedObjective:
     """An objective as a function of some parameters, the others held where they are.

@@ -34,10 +34,10 @@ from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require
 from skgnh.network import MLP
-from skgnh.operators import GaussNewtonHessian
 from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.solvers import KFAC, Dense, Gram, HMatrix, Nystrom, Solver
+from skgnh.solvers.dense import DenseFactor
 
 Array = Any
 
@@ -151,6 +151,13 @@ class LaplacePosterior:
         C.flat[:: k + 1] = self.variance(rows)
         return C
 
+    def solve(self, columns: Array) -> Array:
+        r"""Return :math:`\Lambda^{-1}` times columns (P, k), at a solve each."""
+        scale = self.scale[:, None]
+        return scale * self.factor.solve(
+            np.ascontiguousarray(scale * columns), self._damping
+        )
+
     def sample(self, n: int, rng: Any) -> Array:
         """Draw parameters.
 
@@ -182,6 +189,21 @@ class LaplacePosterior:
         inner = self.factor.logdet(self._damping)
         inner -= np.count_nonzero(held) * np.log(self._damping)
         return float(inner - 2 * np.log(self.scale[~held]).sum())
+
+    def data_precision(self, most: int) -> Array:
+        r"""Return H, the data's part of :math:`\Lambda`, (P, P), or a diagonal, (P,).
+
+        The array by a Cholesky factor, for up to `most` parameters. Otherwise what is
+        diagonal and leaves each parameter its variance.
+        """
+        S = np.where(self.scale > 0, self.scale, 1.0)
+        free = self.scale > 0
+        if isinstance(self.factor, DenseFactor) and len(S) <= most:
+            H = self.factor.shifted(self._damping)
+            H.flat[:: len(S) + 1] -= self._damping
+            return H * np.outer(free / S, free / S)
+        variance = self.factor.diagonal_of_inverse(self._damping)
+        return np.where(free, np.maximum(1 / variance - self._damping, 0) / S**2, 0.0)
 
     def trace_of_inverse(self, groups: Array) -> Array:
         r"""Return the traces of :math:`S^{-1} \Lambda^{-1} S^{-1}` by group.
@@ -296,14 +318,14 @@ def laplace(
         no other form can do, or where curvature is not finite.
     """
     scale = np.asarray(scale, dtype=np.float64)
-    M = _curvature(objective, theta, scale, total, None)
+    M = objective.data_curvature(theta, total).scaled(scale)
     d = objective.network.n_outputs
     form = _form(M, d, solver)
     if not form.serves(M):
         return None
     rows = _some_rows(M, len(objective.weights), form, rng)
     if rows is not None:
-        M = _curvature(objective, theta, scale, total, rows)
+        M = objective.data_curvature(theta, total, rows).scaled(scale)
     largest = float(np.max(M.diagonal(), initial=0.0))
     if not np.isfinite(largest):
         return None
@@ -320,32 +342,19 @@ def laplace(
     return None
 
 
-def _curvature(
-    objective: Any, theta: Array, scale: Array, total: float, rows: Array | None
-) -> Curvature:
-    """Return M over all rows or, standing for all, over some; in double precision."""
-    inputs, weights = objective.inputs, objective.weights
-    if rows is not None:
-        inputs, weights = inputs[rows], weights[rows] / weights[rows].sum()
-    linearization = Linearization(
-        objective.network, theta.astype(np.float64), inputs.astype(np.float64)
-    )
-    weights = weights.astype(np.float64) * total
-    return GaussNewtonHessian(linearization, objective.loss, weights).scaled(scale)
-
-
 def _form(M: Curvature, d: int, solver: Solver | None) -> Solver:
     """Return the solver that factors I + M, of d outputs."""
     if isinstance(solver, Nystrom | HMatrix | KFAC):
         return clone(solver).set_params(direct=True)
     if isinstance(solver, Dense | Gram):
-        return solver
+        return type(solver)()
     P, gram = M.shape[0], Gram()
     if d * P**2 <= _CHEAP_ROW and fits(3 * 8 * P**2):
         return Dense()
     if gram.serves(M) and M.root.shape[0] <= _FEW and fits(8 * gram.price(M).numbers):
         return gram
-    return KFAC(direct=True)
+    kfac = KFAC(direct=True)
+    return kfac if kfac.serves(M) or not fits(3 * 8 * P**2) else Dense()
 
 
 def _some_rows(M: Curvature, n: int, form: Solver, rng: Any) -> Array | None:

@@ -149,3 +149,37 @@ class Scaling:
             first[:, :-1] *= self.inputs.scale
             first[:, -1] += first[:, :-1] @ self._shift
         return theta.astype(raw.dtype)
+
+    def unit_in(self, new: "Scaling") -> float:
+        """Return by what squares of scaled targets are multiplied for a new scaling.
+
+        The mean over the outputs.
+        """
+        if self.outputs is None or new.outputs is None:
+            return 1.0
+        return float(np.mean((self.outputs.scale / new.outputs.scale) ** 2))
+
+    def change_to(self, new: "Scaling", network: MLP) -> tuple[Any, Array]:
+        """Return A and a of ``theta = A theta' + a``, theta' being for a new scaling.
+
+        The same network of raw columns has both parameters. A is sparse: a diagonal,
+        and what moves a bias of the first layer with the weights of its neuron.
+        """
+        zero = np.zeros(network.n_parameters)
+        shift = self.unfold(network, new.fold(network, zero))
+        factors = np.ones(network.n_parameters)
+        layers, at = network.unpack(factors), network.unpack(np.arange(len(zero)))
+        if self.outputs is not None:
+            layers[-1][...] *= (new.outputs.scale / self.outputs.scale)[:, None]
+        A = sparse.diags_array(factors)
+        if self.inputs is not None:
+            ratio = self.inputs.scale / new.inputs.scale
+            outer = layers[0][:, -1:]
+            # Of the outputs' scale too, where the first layer is the last.
+            moved = outer * (self._shift * ratio - new._shift)
+            layers[0][:, :-1] *= ratio
+            rows = np.repeat(at[0][:, -1], at[0].shape[1] - 1)
+            pair = rows, at[0][:, :-1].ravel()
+            coupling = sparse.coo_array((moved.ravel(), pair), shape=(len(zero),) * 2)
+            A = sparse.diags_array(factors) + coupling
+        return A.tocsr(), shift

@@ -51,6 +51,7 @@ def test_answers_are_those_of_the_dense_covariance(kind, solver, held):
     rows = J.reshape(-1, J.shape[2])
     assert_close(posterior.variance(rows), np.einsum("kp,pq,kq->k", rows, C, rows))
     assert_close(posterior.covariance(rows), rows @ C @ rows.T, 1e-9)
+    assert_close(posterior.solve(rows.T), C @ rows.T, 1e-9)
     inputs = ingredients[0].inputs
     assert_close(posterior.output_rows(inputs), J)
     found = posterior.output_variance(inputs)
@@ -161,10 +162,28 @@ def test_precision_beyond_rounding_is_still_a_posterior():
     assert np.isfinite(posterior.logdet())
 
 
-def test_many_parameters_some_of_them_held_have_none(monkeypatch):
+def test_some_held_want_an_array_or_have_none(monkeypatch):
     monkeypatch.setattr("skgnh.posterior._CHEAP_ROW", 1.0)
     _, ingredients, _, _ = problem("softmax", held=True)
-    assert laplace(*ingredients) is None
+    assert laplace(*ingredients).factor.name == "Dense"
+    with config_context(working_memory=1e-4):
+        assert laplace(*ingredients) is None
+
+
+@pytest.mark.parametrize("form", [None, KFAC()])
+def test_the_part_of_the_data(form):
+    _, ingredients, C, precision = problem("binary", held=form is None)
+    free = ingredients[2] > 0
+    found = laplace(*ingredients, solver=form).data_precision(1000)
+    prior = ingredients[2][free] ** -2.0
+    if form is None:
+        expected = np.zeros_like(C)
+        expected[np.ix_(free, free)] = precision - np.diag(prior)
+        assert_close(found, expected, 1e-9)
+        assert laplace(*ingredients).data_precision(5).shape == (len(C),)
+    else:
+        variance = laplace(*ingredients, solver=form).variance(np.eye(len(C)))
+        assert_close(1 / (found + prior), variance, 1e-9)
 
 
 def test_an_array_beyond_the_working_memory_is_not_made():

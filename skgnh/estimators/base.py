@@ -24,6 +24,7 @@ from skgnh.estimators.prepare import prepare
 from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs, start_from_base_rate
+from skgnh.estimators.stream import left
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
@@ -67,7 +68,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         context = FitContext(self, data.X, data.y, most)
         fit = or_constant(self._best(fit, context))
         whole = fit.weights(fit.training.theta) | fit.records()
-        posterior = None if incremental else fit.posterior()
+        whole["_n_seen_"] = fit.ground.n
+        if fit.ground.stream is not None:
+            whole["_stream_"] = left(fit.ground.stream, fit)
+        posterior = fit.posterior()
         if posterior is not None:
             whole |= {"posterior_": posterior, **self._beside(fit, posterior)}
         publish(self, whole)
@@ -145,7 +149,8 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         theta = self._scaled_parameters
         rounding = float(np.finfo(theta.dtype).eps) ** (1 / 3)
         moved = norm(theta - posterior.theta)
-        return posterior if moved <= rounding * norm(theta) else None
+        # A network that the evidence has made a constant has parameters near zero.
+        return posterior if moved <= rounding * (1 + norm(theta)) else None
 
     @property
     def _loss(self) -> Any:

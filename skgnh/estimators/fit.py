@@ -14,6 +14,7 @@ from skgnh.estimators.rows import loss_unit
 from skgnh.network import MLP
 from skgnh.objective import RestrictedObjective
 from skgnh.posterior import LaplacePosterior, laplace
+from skgnh.solvers import Auto
 from skgnh.training import (
     Evidence,
     FullBatch,
@@ -22,6 +23,7 @@ from skgnh.training import (
     MiniBatches,
     Patience,
     Problem,
+    RecollectingObjective,
     State,
     Streamed,
     Training,
@@ -34,6 +36,12 @@ Array = Any
 # First noise variance, and that below which a table counts as learnt, as shares of the
 # targets' variance.
 _FIRST_NOISE, _NOISELESS = 0.1, 1e-4
+
+# Iterations of a call of partial_fit once rows are gone and before, and what the
+# evidence must rise by to go on.
+_BLOCK, _WHOLE, _NATS = 5, 20, 0.1
+# What the Hessian of a problem with rows that are gone offers.
+_OF_GONE = {"toarray", "diagonal"}
 
 
 @dataclass
@@ -121,22 +129,19 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
         if dropped.any():
             prior = method.prior.restricted(np.flatnonzero(~dropped))
             method = replace(method, prior=prior)
-    tol, patience = stopping(draft)
-    tol *= problem.unit
+    max_iter, patience = _patience(ground, problem)
     training = Training(
         problem,
-        max_iter=1 if incremental else draft.max_iter,
-        patience=Patience(
-            tol,
-            np.inf if incremental else patience,
-            floor=_floor(objective) if ground.by_evidence else tol,
-        ),
+        max_iter=max_iter,
+        patience=patience,
         n_rows=ground.n,
         early_stopping=draft.early_stopping and not incremental,
         verbose=draft.verbose,
     )
     if ground.goes_on:
         state = replace(draft._state_, theta=problem.start, bounds=None)
+        if ground.stream is not None:
+            state = replace(state, damping=None, growth=2.0, carried=None)
         if ground.by_evidence != (state.hyper is not None):
             # The steps are of another scale: the parameters and the draws go on.
             state = method.begin(problem, state.rng)
@@ -154,6 +159,9 @@ def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
     objective = rows.objective(network, loss, alpha, ground.solver.curvature)
     if not ground.goes_on:
         start = draft._first(objective, start)
+    if ground.stream is not None and ground.stream.gone is not None:
+        gone, weight = ground.stream.gone, ground.rows.total
+        objective = RecollectingObjective(objective, gone, start, weight)
     validate = None
     if ground.held_out is not None:
         validate = ground.held_out.validator(
@@ -161,6 +169,20 @@ def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
         )
     unit = 1.0 if ground.by_evidence else loss_unit(objective)
     return Problem(objective, start, validate, unit)
+
+
+def _patience(ground: Ground, problem: Problem) -> tuple[int, Patience]:
+    """Return the most iterations, and what ends a training before."""
+    draft, stream = ground.draft, ground.stream
+    tol, patience = stopping(draft)
+    tol *= problem.unit
+    if stream is not None:
+        most = _BLOCK if stream.gone is not None else _WHOLE
+        return min(most, draft.max_iter), Patience(_NATS / ground.n, 1)
+    if ground.incremental:
+        return 1, Patience(tol, np.inf, floor=tol)
+    floor = _floor(problem.objective) if ground.by_evidence else tol
+    return draft.max_iter, Patience(tol, patience, floor=floor)
 
 
 def _floor(objective: Any) -> float:
@@ -200,26 +222,29 @@ def _with_evidence(ground: Ground, method: Any, problem: Problem) -> Evidence:
         # Twice the loss of the best constant is the variance of the targets.
         dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
     rows = ground.rows.X.shape[0]
-    batch = rows if ground.draft.batch_size == "auto" else ground.draft.batch_size
-    share = min(1.0, batch / rows)
-    return Evidence(method, prior, n, max(dispersion, 1e-12), share)
+    batch, pseudo = ground.draft.batch_size, 0.0 if ground.stream is None else 1.0
+    share = 1.0 if batch == "auto" or pseudo else min(1.0, batch / rows)
+    return Evidence(method, prior, n, max(dispersion, 1e-12), share, pseudo)
 
 
 def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:
     """Return how many rows the frequent products take, and the method."""
     draft, n = ground.draft, ground.rows.X.shape[0]
-    batch, curvature = batch_sizes(draft, n)
+    solver, stream = ground.solver, ground.stream
+    batch, curvature = (n, n) if stream is not None else batch_sizes(draft, n)
+    if stream is not None and not _OF_GONE.issuperset(solver.requires):
+        solver = Auto()
     if batch < n:
         schedule, rule = MiniBatches(n, batch, curvature), success
     else:
         schedule, rule = FullBatch(n, curvature), nielsen
     method = LevenbergMarquardt(
-        ground.solver,
+        solver,
         schedule,
         damping=draft.damping,
         rule=rule,
         step_tol=float(np.finfo(problem.start.dtype).eps),
         scaling="prior" if ground.by_evidence else "none",
     )
-    streamed = ground.incremental and batch == n
+    streamed = ground.incremental and stream is None and batch == n
     return min(batch, curvature), Streamed(method) if streamed else method

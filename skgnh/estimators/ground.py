@@ -8,6 +8,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from skgnh.estimators.rows import Rows
+from skgnh.estimators.stream import Stream
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.operators.from_estimator import check_sample_weight
@@ -45,6 +46,8 @@ class Ground(NamedTuple):
     rng: Any
     goes_on: bool
     incremental: bool
+    stream: Stream | None = None
+    """What a stream has left, with the rows."""
 
     @property
     def loss(self) -> Any:
@@ -59,8 +62,8 @@ class Ground(NamedTuple):
     @property
     def n(self) -> float:
         """Sum of the weights of all rows that were seen."""
-        seen = self.draft._scaling_.inputs
-        return self.rows.total if seen is None or not self.incremental else seen.weight
+        gone = 0.0 if self.stream is None else self.stream.weight
+        return self.rows.total + gone
 
 
 def read(
@@ -114,11 +117,17 @@ def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> S
             _merged(*pair)
             for pair in ((before.inputs, inputs), (before.outputs, outputs))
         )
-    if _has_moved(before.outputs, outputs):
+    scaling = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
+    hyper = draft._state_.hyper if goes_on else None
+    if incremental and hyper is not None:
+        noise = hyper.dispersion * before.unit_in(scaling)
+        hyper = hyper._replace(dispersion=noise)
+        draft._state_ = replace(draft._state_, hyper=hyper)
+    elif _has_moved(before.outputs, outputs):
         # What was learned of noise and prior was of other targets.
         draft._state_ = replace(draft._state_, hyper=None, damping=None)
-    draft._scaling_ = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
-    return draft._scaling_
+    draft._scaling_ = scaling
+    return scaling
 
 
 def _merged(before: Moments | None, now: Moments | None) -> Moments | None:

@@ -14,6 +14,7 @@ from skgnh.estimators.ground import (
 )
 from skgnh.estimators.parameters import check_parameters, make_solver
 from skgnh.estimators.publish import draft_of
+from skgnh.estimators.stream import joined, moved
 from skgnh.network import MLP
 
 Array = Any
@@ -36,6 +37,8 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
         )
     goes_on = estimator.is_fitted and (estimator.warm_start or incremental)
     draft = draft_of(estimator, keep=goes_on)
+    if not incremental:
+        vars(draft).pop("_stream_", None)
     rows, held_out = read(draft, data, goes_on, incremental)
     network = draft._make_network(rows.X, rows.targets)
     rng = check_random_state(estimator.random_state)
@@ -52,8 +55,13 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     scaling = learn_scaling(draft, rows, goes_on, incremental)
     if goes_on:
         start = scaling.unfold(network, start)
+    stream = None
+    if incremental and isinstance(estimator.alpha, str):
+        own = draft._state_.rng if goes_on else rng
+        stream = moved(joined(estimator, rows, own), scaling, network)
+        rows = stream.rows
     rows = rows.scaled(scaling)
-    ground = Ground(draft, solver, rows, held_out, rng, goes_on, incremental)
+    ground = Ground(draft, solver, rows, held_out, rng, goes_on, incremental, stream)
     return assemble_fit(ground, network, start)
 
 

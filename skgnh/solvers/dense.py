@@ -112,6 +112,10 @@ class DenseFactor(Factor):
         factor._array = None
         return factor
 
+    def shifted(self, damping: float) -> Array:
+        """Return ``H + damping I`` as it was factored."""
+        return self._at(damping).array()
+
     def inverse_quadratic(self, rows: Array, damping: float) -> Array:
         """Return ``j^T (H + damping I)^-1 j`` of each row j: O(P^2 / 2)."""
         at = self._at(damping)
@@ -168,6 +172,10 @@ class _Cholesky:
 
     def solve(self, rhs: Array) -> Array:
         return cho_solve(self._factors, rhs, check_finite=False)
+
+    def array(self) -> Array:
+        L = np.tril(self._factors[0])
+        return L @ L.T
 
     def logdet(self) -> float:
         return 2 * float(np.log(self._factors[0].diagonal()).sum())

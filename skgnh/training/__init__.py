@@ -4,6 +4,7 @@ from skgnh.training.damping import nielsen, success
 from skgnh.training.evidence import Evidence, Hyper, Posterior, Prior
 from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
 from skgnh.training.point import Point, Trial
+from skgnh.training.recollection import RecollectingObjective, Recollection
 from skgnh.training.run import Patience, Training
 from skgnh.training.schedule import Batch, FullBatch, MiniBatches
 from skgnh.training.state import Problem, State
@@ -21,6 +22,8 @@ __all__ = [
     "Posterior",
     "Prior",
     "Problem",
+    "RecollectingObjective",
+    "Recollection",
     "State",
     "Step",
     "Streamed",

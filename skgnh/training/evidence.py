@@ -127,6 +127,9 @@ class Evidence:
         First noise variance.
     share : float
         Of the rows, that of a batch: its word on the prior counts as much.
+    pseudo : float, default=0.0
+        Parameters of the first precision that each is taken to have seen already: few
+        rows must not make the prior so strong that nothing is learned of the next.
     """
 
     method: LevenbergMarquardt
@@ -134,6 +137,7 @@ class Evidence:
     n: float
     dispersion: float = 1.0
     share: float = 1.0
+    pseudo: float = 0.0
 
     def begin(self, problem: Problem, rng: Any) -> State:
         """Return the state of the start, with the first prior."""
@@ -223,7 +227,9 @@ class Evidence:
             return hyper
         prior, gamma = self.prior, posterior.gamma
         sums = np.maximum(prior.sums(_squares(step.theta)), 1e-300)
-        found = np.clip(gamma / sums, _LEAST, _MOST)
+        pseudo = self.pseudo * prior.sums(np.ones(len(prior.groups)))
+        found = (gamma + pseudo) / (sums + pseudo / prior.start)
+        found = np.clip(found, _LEAST, _MOST)
         mix = _MIX * self.share
         precision = hyper.precision ** (1 - mix) * found**mix
         precision = np.where(prior.fixed, hyper.precision, precision)

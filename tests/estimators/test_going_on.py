@@ -9,6 +9,7 @@ from tasks import (
     CLASSIFICATION,
     KINDS,
     MODES,
+    PENALISED,
     assert_same_model,
     fit,
     fitted,
@@ -252,9 +253,8 @@ def test_fit_goes_on_after_an_interrupt(monkeypatch, done):
 # ---- the state that is gone on from --------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_partial_fit_keeps_the_window_of_m_fac(mode):
-    settings = {"solver": MFAC(n_gradients=40), **MODES[mode]}
+def test_partial_fit_keeps_the_window_of_m_fac():
+    settings = {"solver": MFAC(n_gradients=40), **PENALISED}
     estimator, X, y = task("regression", **settings)
     filled = []
     for _ in range(4):
@@ -267,9 +267,8 @@ def test_partial_fit_keeps_the_window_of_m_fac(mode):
     assert pickle.dumps(filled[0]) != pickle.dumps(filled[-1])
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["multiclass", "regression", "autoencoder"])
-def test_partial_fit_with_an_integer_seed_draws_other_rows_each_time(kind, mode):
+def test_partial_fit_with_an_integer_seed_draws_other_rows_each_time(kind):
     drawn = []
 
     class Noted(FullBatch):
@@ -280,7 +279,7 @@ def test_partial_fit_with_an_integer_seed_draws_other_rows_each_time(kind, mode)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("skgnh.estimators.fit.FullBatch", Noted)
-        settings = {"curvature_batch_size": 20, **MODES[mode]}
+        settings = {"curvature_batch_size": 20, **PENALISED}
         estimator, X, y = task(kind, **settings)
         classes = {"classes": np.unique(y)} if kind == "multiclass" else {}
         for _ in range(4):

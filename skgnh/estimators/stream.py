@@ -1,0 +1,132 @@
+"""What a stream of blocks of rows leaves to the next call of `partial_fit`."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from skgnh.estimators.rows import Rows
+from skgnh.memory import fits
+from skgnh.scaling import Scaling
+from skgnh.training import Recollection
+
+Array = Any
+
+# Rows that are kept as they are; parameters up to which the curvature of those that are
+# gone is an array, and not its diagonal.
+_KEPT, _DENSE = 500, 3000
+
+
+class Stream(NamedTuple):
+    """Rows that are kept, and the loss of those that are gone."""
+
+    rows: Rows | None
+    """As they came, with weights."""
+    keys: Array
+    """One number of each: those of the smallest are kept."""
+    gone: Recollection | None
+    """None while none are."""
+    scaling: Scaling
+    """What the recollection is scaled by."""
+
+    @property
+    def weight(self) -> float:
+        """Sum of the weights of the rows that are gone."""
+        return 0.0 if self.gone is None else self.gone.weight
+
+
+def joined(estimator: Any, rows: Rows, rng: Any) -> Stream:
+    """Return what an estimator has of a stream, and rows that join it."""
+    weights = np.ones(rows.X.shape[0]) if rows.weights is None else rows.weights
+    rows = replace(rows, weights=weights)
+    keys = rng.random(len(weights))
+    before = getattr(estimator, "_stream_", None)
+    if before is None:
+        gone = _of_posterior(estimator)
+        return Stream(rows, keys, gone, getattr(estimator, "_scaling_", Scaling()))
+    old = before.rows
+    stack = sparse.vstack if sparse.issparse(rows.X) else np.concatenate
+    rows = Rows(
+        stack([_alike(old.X, rows.X), rows.X]),
+        np.concatenate([old.targets.astype(rows.targets.dtype), rows.targets]),
+        np.concatenate([old.weights, rows.weights]),
+    )
+    keys = np.concatenate([before.keys, keys])
+    return before._replace(rows=rows, keys=keys)
+
+
+def _alike(old: Array, X: Array) -> Array:
+    """Return earlier rows as those of today are, sparse or not and of their dtype."""
+    if sparse.issparse(old) and not sparse.issparse(X):
+        old = old.toarray()
+    elif sparse.issparse(X) and not sparse.issparse(old):
+        old = sparse.csr_array(old)
+    return old.astype(X.dtype)
+
+
+def _of_posterior(estimator: Any) -> Recollection | None:
+    """Return what a fit of all rows at once leaves, where it leaves a posterior."""
+    posterior = getattr(estimator, "_posterior", None)
+    if posterior is None:
+        return None
+    loss, d = estimator._loss, estimator.n_outputs_
+    rate = loss.rate(d, float(estimator._state_.hyper.dispersion))
+    D = posterior.data_precision(_DENSE) / rate
+    held = np.where(posterior.scale > 0, posterior.scale, np.inf)
+    pull = posterior.theta * held**-2.0 / rate
+    # At a maximum the slope of the loss is that of the prior.
+    b = (D @ posterior.theta if D.ndim == 2 else D * posterior.theta) + pull
+    return Recollection(D, b, float(estimator._n_seen_))
+
+
+def moved(stream: Stream, scaling: Scaling, network: Any) -> Stream:
+    """Return the stream with its recollection for another scaling."""
+    if stream.gone is None or stream.scaling is scaling:
+        return stream._replace(scaling=scaling)
+    A, shift = stream.scaling.change_to(scaling, network)
+    gone = stream.gone.mapped(A, shift, stream.scaling.unit_in(scaling))
+    return stream._replace(gone=gone, scaling=scaling)
+
+
+def left(stream: Stream, fit: Any) -> Stream:
+    """Return the stream with at most 500 rows kept, and the others recollected.
+
+    Rows of labels go from where there are most of one, others by chance. What goes is
+    recollected at the parameters that were fitted to it.
+    """
+    rows, theta = stream.rows, fit.expand(fit.training.theta).astype(np.float64)
+    kept = _kept(stream.keys, fit.ground.draft._strata(rows.targets))
+    if kept.all():
+        return stream
+    stay, go = (_some(rows, part) for part in (kept, ~kept))
+    objective = go.scaled(stream.scaling).objective(fit.network, fit.ground.loss, 0.0)
+    _, gradient, _ = objective.linearize(theta.astype(objective.inputs.dtype))
+    H, P = objective.data_curvature(theta, 1.0), len(theta)
+    dense = P <= _DENSE and fits(3 * 8 * P**2)
+    H = H.toarray() if dense else H.diagonal()
+    gone = stream.gone or Recollection(np.zeros_like(H), np.zeros(P), 0.0)
+    if gone.D.ndim < H.ndim:
+        H = H.diagonal()
+    gone = gone.plus(H, gradient.astype(np.float64), theta, go.total)
+    return stream._replace(rows=stay, keys=stream.keys[kept], gone=gone)
+
+
+def _some(rows: Rows, which: Array) -> Rows:
+    return Rows(rows.X[which], rows.targets[which], rows.weights[which])
+
+
+def _kept(keys: Array, strata: Array | None) -> Array:
+    """Return which rows are kept: of each stratum those of the smallest keys."""
+    kept = np.zeros(len(keys), dtype=bool)
+    order = np.argsort(keys, kind="stable")
+    if strata is None:
+        kept[order[:_KEPT]] = True
+        return kept
+    # The ranks within strata: the lowest are kept, so that the largest strata lose.
+    ranks, strata = np.empty(len(keys), dtype=int), strata[order]
+    for label in np.unique(strata):
+        own = order[strata == label]
+        ranks[own] = np.arange(len(own))
+    kept[np.lexsort((keys, ranks))[:_KEPT]] = True
+    return kept

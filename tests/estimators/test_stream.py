@@ -1,0 +1,140 @@
+"""partial_fit by the evidence: blocks of rows, none of which is forgotten."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, make_friedman1
+from sklearn.metrics import root_mean_squared_error
+from tasks import CLASSIFICATION, DEFAULTS, KINDS, assert_same_model, fit, task
+
+from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
+from skgnh.estimators import stream as streams
+from skgnh.solvers import all_solvers
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Keep so few rows that the others must be recollected."""
+    monkeypatch.setattr(streams, "_KEPT", 40)
+
+
+def classes_of(kind, y):
+    if kind not in CLASSIFICATION:
+        return {}
+    return {"classes": np.arange(3) if kind == "multilabel" else np.unique(y)}
+
+
+def run(estimator, X, y, size=50, **first):
+    for start in range(0, len(X), size):
+        rows = slice(start, start + size)
+        estimator.partial_fit(X[rows], None if y is None else y[rows], **first)
+        first = {}
+    return estimator
+
+
+def friedman(n=1200):
+    X, y = make_friedman1(n + 1000, noise=1.0, random_state=0)
+    return X[:n], y[:n], X[n:], y[n:]
+
+
+def test_one_pass_ends_near_the_fit_of_all_rows():
+    X, y, X_test, y_test = friedman()
+    whole = GaussNewtonMLPRegressor(random_state=0).fit(X, y)
+    parts = run(GaussNewtonMLPRegressor(random_state=0), X, y)
+    errors = [
+        root_mean_squared_error(y_test, m.predict(X_test)) for m in (whole, parts)
+    ]
+    assert errors[1] < 1.15 * errors[0]
+    assert parts._stream_.rows.X.shape == (500, 10)
+    assert parts._n_seen_ == pytest.approx(1200)
+    _, std = parts.predict(X_test, return_std=True)
+    z = (y_test - parts.predict(X_test)) / std
+    assert 0.8 < z.std() < 1.2
+
+
+def test_labels_that_come_sorted_are_all_kept():
+    X, y = load_digits(return_X_y=True)
+    train, test = np.arange(0, 1200), np.arange(1200, 1797)
+    train = train[np.argsort(y[train], kind="stable")]
+    model = GaussNewtonMLPClassifier(10, activation="tanh", random_state=0)
+    run(model, X[train], y[train], 100, classes=np.arange(10))
+    # Without the rows that are kept it is below .2.
+    assert model.score(X[test], y[test]) > 0.85
+    assert (np.bincount(model._stream_.rows.targets.argmax(axis=1)) == 50).all()
+
+
+def test_a_fit_is_not_forgotten():
+    X, y, X_test, y_test = friedman(600)
+    model = GaussNewtonMLPRegressor(random_state=0).fit(X, y)
+    before = root_mean_squared_error(y_test, model.predict(X_test))
+    # Few rows of a corner: what a network fitted to them alone would know.
+    corner = X_test[:, 0] < 0.3
+    run(model, X_test[corner][:60], y_test[corner][:60], 20)
+    after = root_mean_squared_error(y_test, model.predict(X_test))
+    assert after < 1.1 * before
+    alone = GaussNewtonMLPRegressor(random_state=0)
+    alone.fit(X_test[corner][:60], y_test[corner][:60])
+    assert root_mean_squared_error(y_test, alone.predict(X_test)) > 1.5 * before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_from_what_is_gone(kind, few):
+    estimator, X, y = task(kind, n=400, **DEFAULTS)
+    weights = {} if kind == "autoencoder" else {"sample_weight": np.full(50, 2.0)}
+    run(estimator, X, y, **classes_of(kind, y), **weights)
+    gone = estimator._stream_.gone
+    expected = 2 * 50 + 350 - estimator._stream_.rows.total
+    assert gone.weight == pytest.approx(expected if weights else 360)
+    whole = fit(task(kind, **DEFAULTS).estimator, X, y)
+    scores = [m.score(X) if y is None else m.score(X, y) for m in (estimator, whole)]
+    if kind == "autoencoder":
+        assert scores[0] > 2 * scores[1] - 0.05
+    else:
+        assert scores[0] > scores[1] - 0.15
+    assert hasattr(estimator, "posterior_")
+
+
+@pytest.mark.parametrize("solver", all_solvers())
+def test_solvers_that_need_rows_give_way(solver, few):
+    if solver == "exact_hessian":
+        pytest.skip("the evidence takes no other Hessian")
+    estimator, X, y = task("regression", n=200, solver=solver, **DEFAULTS)
+    run(estimator, X, y)
+    assert np.isfinite(estimator.predict(X)).all()
+
+
+@pytest.mark.parametrize("kind", ["regression", "multiclass"])
+def test_many_parameters_recollect_a_diagonal(kind, few, monkeypatch):
+    monkeypatch.setattr(streams, "_DENSE", 10)
+    estimator, X, y = task(kind, n=300, **DEFAULTS)
+    run(estimator, X, y, **classes_of(kind, y))
+    assert estimator._stream_.gone.D.ndim == 1
+    assert estimator.score(X, y) > (0.3 if kind == "regression" else 0.55)
+
+
+def test_a_pickle_goes_on_alike(few):
+    estimator, X, y = task("regression", n=200, **DEFAULTS)
+    run(estimator, X[:150], y[:150])
+    copy = pickle.loads(pickle.dumps(estimator))
+    for model in (estimator, copy):
+        model.partial_fit(X[150:], y[150:])
+    assert_same_model(estimator, copy)
+
+
+def test_a_fit_begins_anew(few):
+    estimator, X, y = task("regression", n=200, **DEFAULTS)
+    run(estimator, X, y)
+    fit(estimator, X, y)
+    assert not hasattr(estimator, "_stream_")
+    assert_same_model(estimator, fit(task("regression", **DEFAULTS).estimator, X, y))
+
+
+def test_float32_and_columns_that_move(few):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3)) * [1, 10, 100] + np.linspace(0, 5, 400)[:, None]
+    y = 100 * (np.tanh(X[:, 0] - 2) + 0.1 * rng.standard_normal(400))
+    X = X.astype(np.float32)
+    model = run(GaussNewtonMLPRegressor(random_state=0), X, y.astype(np.float32))
+    assert model.coefs_[0].dtype == np.float32
+    assert model.score(X, y) > 0.85
