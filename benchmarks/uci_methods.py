@@ -151,7 +151,9 @@ def _gp(shape, seed):
     if rows > GP_ROWS:
         return None
     kernel = ConstantKernel() * RBF(np.ones(features)) + WhiteKernel(0.1)
-    model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+    model = GaussianProcessRegressor(
+        kernel, n_restarts_optimizer=3, normalize_y=True, random_state=seed
+    )
     return Scaled(model)
 
 

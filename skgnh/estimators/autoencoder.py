@@ -258,7 +258,15 @@ class GaussNewtonAutoencoder(
     def partial_fit(
         self, X: Array, y: Any = None, sample_weight: Array | None = None
     ) -> "GaussNewtonAutoencoder":
-        """Go on from the present weights for one iteration over the given rows.
+        """Learn from more rows, without forgetting those before.
+
+        By the evidence a call is a maximum a posteriori step under the posterior of all
+        rows so far, of 20 iterations at most, or of 5 once rows are gone: the model
+        keeps 500 rows as they are, drawn from all so far. Of the others a
+        quadratic is left, of P^2 numbers, or of P beyond 3,000 parameters. Give each
+        row once: repeated, it counts as often. A call costs a Cholesky decomposition an
+        iteration, O(P^3 / 3).
+        With a given `alpha` it is one iteration over the given rows alone.
 
         Parameters
         ----------
