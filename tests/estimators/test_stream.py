@@ -10,6 +10,9 @@ from tasks import CLASSIFICATION, DEFAULTS, KINDS, assert_same_model, fit, task
 
 from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
 from skgnh.estimators import stream as streams
+from skgnh.estimators.ground import Data
+from skgnh.estimators.prepare import prepare
+from skgnh.estimators.rows import Rows
 from skgnh.solvers import all_solvers
 
 
@@ -76,6 +79,43 @@ def test_a_fit_is_not_forgotten():
     alone = GaussNewtonMLPRegressor(random_state=0)
     alone.fit(X_test[corner][:60], y_test[corner][:60])
     assert root_mean_squared_error(y_test, alone.predict(X_test)) > 1.5 * before
+
+
+def test_what_goes_leaves_its_slope_and_curvature(few):
+    X, y, *_ = friedman(100)
+    model = GaussNewtonMLPRegressor(random_state=0).partial_fit(X, y)
+    kept = {row.tobytes() for row in model._stream_.rows.X}
+    left = np.array([row.tobytes() not in kept for row in X])
+    assert left.sum() == 60
+    rows = Rows(X[left], y[left, None], None).scaled(model._scaling_)
+    objective = rows.objective(model._network, model._loss, 0.0)
+    theta, gone = model._scaled_parameters, model._stream_.gone
+    _, gradient, H = objective.linearize(theta)
+    np.testing.assert_allclose(gone.D, 60 * H.toarray(), atol=1e-10)
+    np.testing.assert_allclose(gone.D @ theta - gone.b, 60 * gradient, atol=1e-9)
+
+
+def test_the_past_moves_with_the_columns_and_the_noise_with_the_targets(few):
+    X, y, *_ = friedman(200)
+    model = GaussNewtonMLPRegressor(random_state=0).partial_fit(X[:100], y[:100])
+    theta = model._scaled_parameters
+    before, slope = model._stream_.gone, np.random.default_rng(0).standard_normal(181)
+    data = Data(3 * X[100:], 5 * y[100:] - 40)
+    prepared = prepare(model, data, incremental=True)
+    scaling, network = prepared.ground.draft._scaling_, prepared.network
+    unit = model._scaling_.outputs.scale[0] ** 2
+    after = scaling.outputs.scale[0] ** 2
+    assert after > 2 * unit
+    noise = prepared.state.hyper.dispersion * after
+    assert noise == pytest.approx(model.noise_variance_[0])
+    assert prepared.state.damping is None
+    # In the units of the targets the quadratic is the same function of the network.
+    pair = [theta, theta + 1e-3 * slope]
+    moved = [scaling.unfold(network, model._scaling_.fold(network, x)) for x in pair]
+    gone = prepared.ground.stream.gone
+    change = gone.value(moved[1]) - gone.value(moved[0])
+    expected = before.value(pair[1]) - before.value(pair[0])
+    assert change * after == pytest.approx(expected * unit)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -212,6 +212,17 @@ def test_noise_that_does_not_vary_costs_nothing():
     assert not hasattr(model.set_params(noise="constant").fit(X, y), "noise_model_")
 
 
+def test_noise_far_away_is_none_that_was_not_seen():
+    X, y, _ = uneven(300, np.random.default_rng(0))
+    model = GaussNewtonMLPRegressor(noise="heteroscedastic", random_state=0).fit(X, y)
+    far = model._inputs(1e3 * np.random.default_rng(1).standard_normal((200, 3)))
+    # What the network alone says goes beyond.
+    assert np.ptp(np.exp(model.noise_model_.estimator._outputs(far))) > 0
+    found, seen = (model.noise_model_.ratio(x) for x in (far, model._inputs(X)))
+    assert seen.min() <= found.min()
+    assert found.max() <= seen.max()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -286,3 +286,15 @@ def test_answers_keep_the_precision(name):
 def test_matrix_without_a_root_is_drawn_from_by_dense():
     H = DenseMatrix(np.diag([1.0, 4.0]))
     assert Dense().factor(H).draw(np.random.default_rng(0), 5, 0.0).shape == (2, 5)
+
+
+@pytest.mark.parametrize("solver", [KFAC(direct=True), Dense(), Gram()])
+def test_rows_held_by_layers_are_answered_as_arrays_are(solver):
+    # Weights and biases have ridges of their own: K-FAC's blocks are not diagonal.
+    H = Case(n_hidden=2, kind="softmax", weighted=True).operator()
+    made = H.root.make_factors(slice(0, 5))
+    rows = made.array()
+    factor = solver.factor(H)
+    expected = factor.inverse_quadratic(rows.reshape(-1, rows.shape[2]), 0.1)
+    found = factor.inverse_quadratic_of(made, 0.1)
+    assert_close(found, expected.reshape(found.shape), 1e-9)
