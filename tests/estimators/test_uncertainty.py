@@ -7,12 +7,15 @@ import sys
 import numpy as np
 import pytest
 from scipy.stats import norm
-from sklearn.datasets import load_breast_cancer, make_friedman1
+from sklearn.datasets import load_breast_cancer, load_digits, make_friedman1
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from tasks import CLASSIFICATION, DEFAULTS, fit, fitted, task
 
 from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
+from skgnh.objective import Objective
+from skgnh.posterior import laplace
+from skgnh.solvers import Dense, HMatrix, Nystrom
 
 REGRESSION = pytest.mark.parametrize("kind", ["regression", "several targets"])
 
@@ -302,3 +305,20 @@ def test_without_a_posterior_there_is_no_average():
     np.testing.assert_array_equal(
         estimator.set_params(average=True).predict_proba(X), plain
     )
+
+
+def test_large_posteriors_are_near_the_dense_one():
+    X, y = load_digits(return_X_y=True)
+    model = GaussNewtonMLPClassifier(20, activation="tanh", random_state=0)
+    fit(model.set_params(max_iter=15), X[:1000], y[:1000])
+    objective, theta = Objective.from_estimator(model, X[:1000], y[:1000])
+    inputs, scale = model._inputs(X[1000:1050]), model.posterior_.scale
+    dense, low_rank, tree = (
+        laplace(objective, theta, scale, 1000.0, solver=solver)
+        for solver in (Dense(), Nystrom(rank=600), HMatrix(storage=128))
+    )
+    expected = dense.output_variance(inputs, contrasts=True)
+    for form in (low_rank, tree):
+        found = form.output_variance(inputs, contrasts=True)
+        np.testing.assert_allclose(found, expected, rtol=0.05)
+        assert form.logdet() == pytest.approx(dense.logdet(), rel=2e-3)
