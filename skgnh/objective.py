@@ -195,7 +195,7 @@ class RestrictedObjective:
     def __init__(self, objective: Objective, theta: Array, index: Array):
         self._objective, self._theta, self.index = objective, theta, index
         self.network, self.loss = objective.network, objective.loss
-        self.weights = objective.weights
+        self.weights, self.targets = objective.weights, objective.targets
 
     @property
     def ridge(self) -> Array:

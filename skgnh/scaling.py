@@ -108,6 +108,16 @@ class Scaling:
         centre = self.inputs.mean if self.centred else 0.0
         return ((X - centre) / self.inputs.scale).astype(X.dtype, copy=False)
 
+    def restore_inputs(self, X: Array) -> Array:
+        """Return raw inputs of scaled ones, of the dtype of X."""
+        if self.inputs is None:
+            return X
+        if sparse.issparse(X):
+            raw = sparse.csr_array(X) @ sparse.diags_array(self.inputs.scale)
+            return raw.astype(X.dtype)
+        centre = self.inputs.mean if self.centred else 0.0
+        return (X * self.inputs.scale + centre).astype(X.dtype, copy=False)
+
     def scale_targets(self, y: Array) -> Array:
         """Return scaled targets."""
         if self.outputs is None:

@@ -133,6 +133,11 @@ class GaussNewtonAutoencoder(
     feature_relevance_ : ndarray of shape (`n_features_in_`,)
         Prior variance of each column's weights, the largest being one: equal but for
         'ard'.
+    feature_importances_ : ndarray of shape (`n_features_in_`,)
+        Share of each column in how far the outputs move, with the evidence only: the
+        mean over rows and outputs of ``abs(dz_k / dx_j)`` times the column's standard
+        deviation, divided by the sum over columns. `feature_relevance_` tells how bent
+        the effect of a column is rather than how large.
     posterior_ : LaplacePosterior
         Posterior of the parameters, with the evidence only; see
         :class:`skgnh.posterior.LaplacePosterior`.
@@ -261,11 +266,10 @@ class GaussNewtonAutoencoder(
         """Learn from more rows, without forgetting those before.
 
         By the evidence a call is a maximum a posteriori step under the posterior of all
-        rows so far, of 20 iterations at most, or of 5 once rows are gone: the model
-        keeps 500 rows as they are, drawn from all so far. Of the others a
-        quadratic is left, of P^2 numbers, or of P beyond 3,000 parameters. Give each
-        row once: repeated, it counts as often. A call costs a Cholesky decomposition an
-        iteration, O(P^3 / 3).
+        rows so far, of 20 iterations at most. The model keeps 1,000 rows as they are,
+        drawn from all; of the others a quadratic is left, of
+        P^2 numbers, or of P beyond 3,000 parameters. Give each row once: repeated, it
+        counts as often. A call costs a Cholesky decomposition an iteration, O(P^3 / 3).
         With a given `alpha` it is one iteration over the given rows alone.
 
         Parameters

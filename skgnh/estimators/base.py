@@ -21,10 +21,11 @@ from skgnh.estimators.fit import Fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import prepare
+from skgnh.estimators.prior import sensitivity
 from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs, start_from_base_rate
-from skgnh.estimators.stream import left
+from skgnh.estimators.stream import left, of_fit
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
@@ -71,9 +72,13 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         whole["_n_seen_"] = fit.ground.n
         if fit.ground.stream is not None:
             whole["_stream_"] = left(fit.ground.stream, fit)
+        elif fit.hyper is not None:
+            whole["_stream_"] = of_fit(fit)
         posterior = fit.posterior()
         if posterior is not None:
             whole |= {"posterior_": posterior, **self._beside(fit, posterior)}
+            theta = fit.expand(fit.training.theta)
+            whole["_sensitivity_"] = sensitivity(fit.objective, theta)
         publish(self, whole)
         context.fit_ends({})
         if not (fit.training.reason or incremental):
@@ -151,6 +156,18 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         moved = norm(theta - posterior.theta)
         # A network that the evidence has made a constant has parameters near zero.
         return posterior if moved <= rounding * (1 + norm(theta)) else None
+
+    @property
+    def feature_importances_(self) -> Array:
+        """Share of each column in how far outputs move, where there is a posterior."""
+        check_is_fitted(self)
+        if self._posterior is None:
+            raise AttributeError(
+                f"This {type(self).__name__} has no feature_importances_, which a fit "
+                "with alpha='evidence' or 'ard' gives, of its own weights."
+            )
+        found = self._sensitivity_
+        return found / (found.sum() or 1.0)
 
     @property
     def _loss(self) -> Any:

@@ -37,9 +37,9 @@ Array = Any
 # targets' variance.
 _FIRST_NOISE, _NOISELESS = 0.1, 1e-4
 
-# Iterations of a call of partial_fit once rows are gone and before, and what the
-# evidence must rise by to go on.
-_BLOCK, _WHOLE, _NATS = 5, 20, 0.1
+# Most iterations of a call of partial_fit by the evidence, and what it must rise by to
+# go on.
+_ITERATIONS, _NATS = 20, 0.1
 # What the Hessian of a problem with rows that are gone offers.
 _OF_GONE = {"toarray", "diagonal"}
 
@@ -137,6 +137,7 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
         n_rows=ground.n,
         early_stopping=draft.early_stopping and not incremental,
         verbose=draft.verbose,
+        keeps_last=ground.stream is not None,
     )
     if ground.goes_on:
         state = replace(draft._state_, theta=problem.start, bounds=None)
@@ -177,8 +178,8 @@ def _patience(ground: Ground, problem: Problem) -> tuple[int, Patience]:
     tol, patience = stopping(draft)
     tol *= problem.unit
     if stream is not None:
-        most = _BLOCK if stream.gone is not None else _WHOLE
-        return min(most, draft.max_iter), Patience(_NATS / ground.n, 1)
+        most = min(_ITERATIONS, draft.max_iter)
+        return most, Patience(_NATS / ground.n, 1)
     if ground.incremental:
         return 1, Patience(tol, np.inf, floor=tol)
     floor = _floor(problem.objective) if ground.by_evidence else tol
@@ -222,6 +223,8 @@ def _with_evidence(ground: Ground, method: Any, problem: Problem) -> Evidence:
         # Twice the loss of the best constant is the variance of the targets.
         dispersion = _FIRST_NOISE * 2 * loss_unit(objective)
     rows = ground.rows.X.shape[0]
+    if ground.stream is not None and ground.stream.precision is not None:
+        prior = replace(prior, start=ground.stream.precision)
     batch, pseudo = ground.draft.batch_size, 0.0 if ground.stream is None else 1.0
     share = 1.0 if batch == "auto" or pseudo else min(1.0, batch / rows)
     return Evidence(method, prior, n, max(dispersion, 1e-12), share, pseudo)

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.linearization import Linearization
 from skgnh.network import MLP
+from skgnh.scaling import Moments
 from skgnh.training import Hyper, Posterior, Prior
 
 Array = Any
@@ -19,7 +21,10 @@ EVIDENCE = (
     "effective_parameters_",
     "feature_relevance_",
     "posterior_",
+    "_sensitivity_",
 )
+# Rows that tell the mean sensitivity.
+_ENOUGH = 2000
 
 
 def make_prior(network: MLP, by_column: bool) -> Prior:
@@ -70,3 +75,32 @@ def learned_of(
         "effective_parameters_": float(posterior.gamma.sum()),
         "feature_relevance_": relevance / relevance.max(),
     }
+
+
+def sensitivity(objective: Any, theta: Array) -> Array:
+    r"""Return how far the outputs move with each column, of shape (f,).
+
+    The mean over rows and outputs of :math:`|\partial z_k / \partial x_j|`, times the
+    standard deviation of the column; of softmax the outputs less their mean. It costs
+    d gradients, over at most some thousand rows.
+    """
+    network, n = objective.network, objective.inputs.shape[0]
+    some = slice(None, None, -(-n // _ENOUGH))
+    inputs, weights = objective.inputs[some], objective.weights[some]
+    seeds = np.eye(network.n_outputs, dtype=theta.dtype)
+    if not objective.loss.has_diagonal_root:
+        seeds -= 1 / len(seeds)
+    first = network.unpack(theta)[0][:, :-1]
+
+    def part(rows, trace):
+        m = rows.stop - rows.start
+        every = np.broadcast_to(seeds, (m, *seeds.shape))
+        *_, (_, B) = network.carry_back(theta, trace, every)
+        return [np.einsum("n,nkj->j", weights[rows], np.abs(B @ first))]
+
+    numbers = len(seeds) * (first.shape[1] + max(network.layer_units[1:]))
+    with np.errstate(all="ignore"):
+        (total,) = Linearization(network, theta, inputs).sum(part, numbers)
+        # Of constant columns that are sparse it may be no number, by rounding.
+        deviation = Moments.of(inputs, weights).deviation[:-1]
+    return total.astype(np.float64) * np.where(deviation > 0, deviation, 0)

@@ -83,6 +83,11 @@ class Rows:
         X, targets = scaling.scale_inputs(self.X), scaling.scale_targets(self.targets)
         return Rows(X, targets, self.weights)
 
+    def unscaled(self, scaling: Scaling) -> "Rows":
+        """Return what :meth:`scaled` has been given, but for rounding."""
+        X = scaling.restore_inputs(self.X)
+        return Rows(X, scaling.restore_outputs(self.targets), self.weights)
+
     @property
     def total(self) -> float:
         """Sum of the weights."""

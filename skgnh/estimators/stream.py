@@ -15,7 +15,7 @@ Array = Any
 
 # Rows that are kept as they are; parameters up to which the curvature of those that are
 # gone is an array, and not its diagonal.
-_KEPT, _DENSE = 500, 3000
+_KEPT, _DENSE = 1000, 3000
 
 
 class Stream(NamedTuple):
@@ -29,6 +29,8 @@ class Stream(NamedTuple):
     """None while none are."""
     scaling: Scaling
     """What the recollection is scaled by."""
+    precision: Array | None = None
+    """What a fit before has found of the prior, (G,)."""
 
     @property
     def weight(self) -> float:
@@ -43,9 +45,12 @@ def joined(estimator: Any, rows: Rows, rng: Any) -> Stream:
     keys = rng.random(len(weights))
     before = getattr(estimator, "_stream_", None)
     if before is None:
-        gone = _of_posterior(estimator)
-        return Stream(rows, keys, gone, getattr(estimator, "_scaling_", Scaling()))
+        return Stream(rows, keys, None, Scaling())
     old = before.rows
+    gone = estimator._n_seen_ - old.total
+    if before.gone is None and gone > 1e-9 * old.total:
+        # It has been fitted to all rows at once.
+        before = before._replace(gone=_of_posterior(estimator, gone))
     stack = sparse.vstack if sparse.issparse(rows.X) else np.concatenate
     rows = Rows(
         stack([_alike(old.X, rows.X), rows.X]),
@@ -65,9 +70,20 @@ def _alike(old: Array, X: Array) -> Array:
     return old.astype(X.dtype)
 
 
-def _of_posterior(estimator: Any) -> Recollection | None:
-    """Return what a fit of all rows at once leaves, where it leaves a posterior."""
-    posterior = getattr(estimator, "_posterior", None)
+def of_fit(fit: Any) -> Stream:
+    """Return what a fit of all rows at once leaves: rows drawn from them."""
+    ground = fit.ground
+    keys = fit.state.rng.random(ground.rows.X.shape[0])
+    kept = _kept(keys, ground.draft._strata(ground.rows.targets))
+    rows, scaling = ground.rows, ground.draft._scaling_
+    weights = np.ones(len(keys)) if rows.weights is None else rows.weights
+    some = _some(replace(rows, weights=weights), kept).unscaled(scaling)
+    return Stream(some, keys[kept], None, scaling, fit.hyper.precision)
+
+
+def _of_posterior(estimator: Any, weight: float) -> Recollection | None:
+    """Return what of the rows of a fit its posterior tells, if there is one."""
+    posterior = estimator._posterior
     if posterior is None:
         return None
     loss, d = estimator._loss, estimator.n_outputs_
@@ -77,7 +93,8 @@ def _of_posterior(estimator: Any) -> Recollection | None:
     pull = posterior.theta * held**-2.0 / rate
     # At a maximum the slope of the loss is that of the prior.
     b = (D @ posterior.theta if D.ndim == 2 else D * posterior.theta) + pull
-    return Recollection(D, b, float(estimator._n_seen_))
+    share = weight / estimator._n_seen_
+    return Recollection(share * D, share * b, weight)
 
 
 def moved(stream: Stream, scaling: Scaling, network: Any) -> Stream:
@@ -90,7 +107,7 @@ def moved(stream: Stream, scaling: Scaling, network: Any) -> Stream:
 
 
 def left(stream: Stream, fit: Any) -> Stream:
-    """Return the stream with at most 500 rows kept, and the others recollected.
+    """Return the stream with at most 1,000 rows kept, and the others recollected.
 
     Rows of labels go from where there are most of one, others by chance. What goes is
     recollected at the parameters that were fitted to it.

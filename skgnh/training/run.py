@@ -62,6 +62,8 @@ class Training:
     patience: Patience
     early_stopping: bool = False
     verbose: bool = False
+    keeps_last: bool = False
+    """Whether to keep the last parameters, whatever their evidence."""
     n_rows: float = 1.0
     """Sum of the weights of the rows."""
     theta: Array = None
@@ -174,7 +176,8 @@ class Training:
         The step from the best point yet is kept until its own evidence is known.
         """
         evidence = step.posterior.log_evidence
-        if self.posterior is None or evidence > self.posterior.log_evidence:
+        best = self.posterior is None or evidence > self.posterior.log_evidence
+        if best or self.keeps_last:
             self.theta, self.posterior = step.theta, step.posterior
         else:
             self.theta = self.posterior.theta
