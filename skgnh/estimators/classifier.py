@@ -80,11 +80,11 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         Share of the rows set aside for it, unless `fit` is given `X_val`.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied into the sample weights.
-    average : bool or 'auto', default='auto'
+    average : bool, default=False
         Whether probabilities are means over the posterior of the network, which are
-        nearer to one half, and not those of the most probable network alone. It needs
-        the evidence. 'auto' does it for two classes and for labels, where held-out
-        log-loss is lower by it; for more classes it was higher as often.
+        less sure, and not those of the most probable network alone. It needs the
+        evidence. Where classes overlap and rows are few the log-loss of unseen rows is
+        lower by it, where they can be told apart it is higher.
     random_state : int, RandomState instance or None, default=None
         Seed of the first weights, which are scikit-learn's for the same seed (the
         output intercepts plus the best constant), of the validation split and of the
@@ -204,7 +204,7 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         class_weight: Any = None,
-        average: bool | str = "auto",
+        average: bool = False,
         random_state: Any = None,
         verbose: bool = False,
         warm_start: bool = False,
@@ -375,10 +375,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
 
     def _decision(self, X: Array) -> Array:
         inputs = self._inputs(X)
-        z, average = self._outputs(inputs), self.average
-        if average == "auto":
-            average = self.out_activation_ != "softmax"
-        if not average or self._posterior is None:
+        z = self._outputs(inputs)
+        if not self.average or self._posterior is None:
             return z
         return averaged(self, z, inputs)
 

@@ -44,7 +44,7 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
-    check_choice(parameters.get("average", "auto"), "average", ("auto", True, False))
+    check_choice(parameters.get("average", False), "average", (True, False))
     _check_noise(parameters)
     for name in ("batch_size", "curvature_batch_size"):
         if parameters[name] != "auto":

@@ -121,10 +121,13 @@ def left(stream: Stream, fit: Any) -> Stream:
     _, gradient, _ = objective.linearize(theta.astype(objective.inputs.dtype))
     H, P = objective.data_curvature(theta, 1.0), len(theta)
     dense = P <= _DENSE and fits(3 * 8 * P**2)
+    gone = stream.gone
+    if gone is not None:
+        # It stays of the form that it has begun with.
+        dense = gone.D.ndim == 2
     H = H.toarray() if dense else H.diagonal()
-    gone = stream.gone or Recollection(np.zeros_like(H), np.zeros(P), 0.0)
-    if gone.D.ndim < H.ndim:
-        H = H.diagonal()
+    if gone is None:
+        gone = Recollection(np.zeros_like(H), np.zeros(P), 0.0)
     gone = gone.plus(H, gradient.astype(np.float64), theta, go.total)
     return stream._replace(rows=stay, keys=stream.keys[kept], gone=gone)
 

@@ -199,8 +199,6 @@ def test_scaling_is_that_of_the_rows_with_weight(kind):
 )
 def test_scikit_learns_network_predicts_alike_with_the_coefs(kind):
     estimator, X, y = task(kind, alpha="evidence", **FEW)
-    if kind in CLASSIFICATION:
-        estimator.set_params(average=False)
     X = X * [1e-3, 1, 10, 1e3] + [1, -2, 30, 1e3]
     settings = {"activation": "tanh", "max_iter": 1, "random_state": 0}
     if kind == "autoencoder":
