@@ -33,7 +33,6 @@ from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.posterior import LaplacePosterior
 from skgnh.scaling import Moments
 from skgnh.threads import limit_threads
-from skgnh.training.point import norm
 
 Array = Any
 
@@ -151,11 +150,13 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         posterior = learned(self).get("posterior_")
         if posterior is None:
             return None
-        theta = self._scaled_parameters
-        rounding = float(np.finfo(theta.dtype).eps) ** (1 / 3)
-        moved = norm(theta - posterior.theta)
-        # A network that the evidence has made a constant has parameters near zero.
-        return posterior if moved <= rounding * (1 + norm(theta)) else None
+        network = self._network
+        raw = network.from_coefs(self.coefs_, self.intercepts_)
+        if len(raw) != len(posterior.theta):
+            return None
+        made = self._scaling_.fold(network, posterior.theta.astype(raw.dtype))
+        rounding = float(np.finfo(raw.dtype).eps) ** 0.5
+        return posterior if np.allclose(made, raw, rtol=rounding, atol=0) else None
 
     @property
     def feature_importances_(self) -> Array:

@@ -63,9 +63,10 @@ def noise_model(template: Any, fit: Any, posterior: Any) -> NoiseModel | None:
     inputs = append_one(X)
     z = outputs(fit.network, fit.expand(fit.training.theta), inputs)
     v = posterior.output_variance(inputs.astype(np.float64))
-    leverage = np.minimum(weights[:, None] * v / dispersion, _MOST_LEVERAGE)
-    squares = (rows.targets[kept] - z) ** 2 / dispersion / (1 - leverage)
-    squares = squares.astype(X.dtype)
+    with np.errstate(all="ignore"):
+        leverage = np.minimum(weights[:, None] * v / dispersion, _MOST_LEVERAGE)
+        squares = (rows.targets[kept] - z) ** 2 / dispersion / (1 - leverage)
+        squares = squares.astype(X.dtype)
     if squares.shape[1] == 1:
         squares = squares[:, 0]
     if not np.isfinite(squares).all():

@@ -11,6 +11,9 @@ Array = Any
 
 # Of counts, by how much variance over mean exceeds one at least.
 _OVERDISPERSED = 1e-6
+# The same, as a multiple of the mean, and the largest mean and deviation: NumPy draws
+# no others.
+_LARGEST, _MOST = 1e-9, 1e15
 
 
 def posterior_of(estimator: Any) -> LaplacePosterior:
@@ -119,20 +122,24 @@ class Predictive:
         if self._are_counts:
             with np.errstate(over="ignore"):
                 mean = self._finite(np.exp(self._z[..., None] + moved))
-            noise = np.sqrt(self._dispersion * mean)
-            return self._finite(_counts(mean, noise).rvs(random_state=rng))
-        noise = rng.standard_normal(moved.shape) * self.noise[..., None]
-        moved = self.slope[..., None] * moved
-        return self._finite(self.mean[..., None] + moved + noise)
+                noise = np.sqrt(self._dispersion * mean)
+            drawn = _counts(mean, noise).rvs(size=mean.shape, random_state=rng)
+            return self._finite(drawn)
+        noise = rng.standard_normal(moved.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = self.slope[..., None] * moved + self.noise[..., None] * noise
+            return self._finite(self.mean[..., None] + moved)
 
     def _finite(self, values: Array) -> Array:
         """Return values as the predictions' dtype, and at most the largest there is."""
         most = np.finfo(self.mean.dtype).max
+        values = np.nan_to_num(values, nan=most, posinf=most, neginf=-most)
         return np.clip(values, -most, most).astype(self.mean.dtype)
 
 
 def _counts(mean: Array, std: Array) -> Any:
     """Return the distribution of counts of these moments, that of the mean at least."""
-    mean = np.clip(np.asarray(mean, dtype=np.float64), 1e-300, 1e15)
-    excess = np.maximum(np.square(std, dtype=np.float64) / mean - 1, _OVERDISPERSED)
+    mean = np.clip(np.asarray(mean, dtype=np.float64), 1e-300, _MOST)
+    excess = np.minimum(std, _MOST).astype(np.float64) ** 2 / mean - 1
+    excess = np.maximum(excess, np.maximum(_OVERDISPERSED, _LARGEST * mean))
     return nbinom(mean / excess, 1 / (1 + excess))

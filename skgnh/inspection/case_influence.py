@@ -42,6 +42,7 @@ Array = Any
 
 # Leverages are taken as no nearer to 1: what they leave of a row would be rounding.
 _ROUNDING = 1e-8
+_MOST = np.finfo(float).max
 # Of counts, by how much variance over mean exceeds one at least.
 _OVERDISPERSED = 1e-6
 
@@ -210,12 +211,13 @@ def influence(
     weight = weight / weight.sum()
     y, mean, loo_mean = cases.truth, cases.mean(cases.z), cases.mean(z)
     with np.errstate(over="ignore"):
+        cooks = np.minimum(squares / max(gamma, np.finfo(float).tiny), _MOST)
         score = estimator._score_outputs(cases.scaling.restore_outputs(z), y, weight)
     return Influence(
         leverage=leverage,
         residuals=_squeezed(y - mean),
         standardized_residuals=_squeezed(standardized),
-        cooks_distance=squares / max(gamma, np.finfo(float).tiny),
+        cooks_distance=cooks,
         loo_residuals=_squeezed(y - loo_mean),
         loo_mean=_squeezed(loo_mean),
         loo_score=float(score),

@@ -13,6 +13,7 @@ from skgnh import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
+from skgnh.inspection import influence
 from skgnh.network import ACTIVATIONS
 from skgnh.solvers import all_solvers
 
@@ -193,3 +194,71 @@ def test_targets_beyond_the_precision_of_the_columns_are_refused():
     X = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
     with pytest.raises(ValueError, match="too large for float32"):
         GaussNewtonMLPRegressor().fit(X, 1e150 * X[:, 0].astype(float))
+
+
+# ---- uncertainty ---------------------------------------------------------------------
+
+
+def uncertain(seed):
+    """A problem by the evidence, all that is uncertain asked for."""
+    kind, estimator, X, y, w = problem(seed)
+    rng = np.random.default_rng(seed)
+    drawn = {"alpha": str(rng.choice(["evidence", "ard"]))}
+    if estimator.solver == "exact_hessian":
+        drawn["solver"] = "auto"
+    if kind in CLASSIFICATION:
+        drawn["average"] = bool(rng.random() < 0.8)
+    elif kind in ("regression", "several targets") and rng.random() < 0.5:
+        drawn["noise"] = "heteroscedastic"
+    return kind, estimator.set_params(**drawn), X, y, w
+
+
+def check_uncertainty(seed):
+    kind, estimator, X, y, w = uncertain(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "batch_size=.* is larger than")
+        estimator.fit(X, y, w)
+        check_answers(kind, estimator, X)
+        found = influence(estimator, X, y, sample_weight=w)
+        assert np.isfinite(found.leverage).all(), "leverage"
+        assert (found.leverage >= 0).all(), "leverage"
+        assert np.isfinite(found.loo_mean).all(), "left out"
+        more = {"classes": estimator.classes_} if kind in CLASSIFICATION else {}
+        estimator.partial_fit(X, y, w, **more)
+        assert all(np.isfinite(a).all() for a in weights(estimator)), "stream"
+        check_answers(kind, estimator, X)
+
+
+def check_answers(kind, estimator, X):
+    if "posterior_" not in vars(estimator):
+        return
+    v = estimator.posterior_.output_variance(estimator._inputs(X))
+    assert np.isfinite(v).all(), "variance"
+    assert (v >= 0).all(), "variance"
+    assert np.isfinite(estimator.posterior_.logdet()), "determinant"
+    if kind in CLASSIFICATION:
+        found = estimator.predict_proba(X)
+        assert np.isfinite(found).all(), "probabilities"
+        assert ((found >= 0) & (found <= 1)).all(), "probabilities"
+    elif kind != "autoencoder":
+        _, std = estimator.predict(X, return_std=True)
+        assert np.isfinite(std).all(), "deviation"
+        assert (std >= 0).all(), "deviation"
+        assert np.isfinite(estimator.predict(X, return_cov=True)[1]).all(), "covariance"
+        bounds = estimator.predict_interval(X)
+        assert np.isfinite(bounds).all(), "interval"
+        assert (bounds[..., 0] <= bounds[..., 1]).all(), "interval"
+        if estimator.solver != "hmatrix":
+            assert np.isfinite(estimator.sample_y(X, 2)).all(), "draws"
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_uncertainty_on_awkward_data_is_a_number(block):
+    failures = {}
+    for seed in range(block, FITS // 2, BLOCKS):
+        try:
+            check_uncertainty(seed)
+        except Exception as error:
+            failures[seed] = f"{uncertain(seed)[1]}: {error!r}"
+    assert not failures
