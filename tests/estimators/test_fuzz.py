@@ -256,7 +256,7 @@ def check_answers(kind, estimator, X):
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_uncertainty_on_awkward_data_is_a_number(block):
     failures = {}
-    for seed in range(block, FITS // 2, BLOCKS):
+    for seed in range(block, FITS // 4, BLOCKS):
         try:
             check_uncertainty(seed)
         except Exception as error:
