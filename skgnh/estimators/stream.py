@@ -16,6 +16,8 @@ Array = Any
 # Rows that are kept as they are; parameters up to which the curvature of those that are
 # gone is an array, and not its diagonal.
 _KEPT, _DENSE = 1000, 3000
+# Of dense rows of many columns, so many numbers are kept, but no fewer rows than these.
+_NUMBERS, _FEWEST = 1_000_000, 50
 
 
 class Stream(NamedTuple):
@@ -74,7 +76,8 @@ def of_fit(fit: Any) -> Stream:
     """Return what a fit of all rows at once leaves: rows drawn from them."""
     ground = fit.ground
     keys = fit.state.rng.random(ground.rows.X.shape[0])
-    kept = _kept(keys, ground.draft._strata(ground.rows.targets))
+    strata = ground.draft._strata(ground.rows.targets)
+    kept = _kept(keys, strata, _most(ground.rows.X))
     rows, scaling = ground.rows, ground.draft._scaling_
     weights = np.ones(len(keys)) if rows.weights is None else rows.weights
     some = _some(replace(rows, weights=weights), kept).unscaled(scaling)
@@ -113,7 +116,8 @@ def left(stream: Stream, fit: Any) -> Stream:
     recollected at the parameters that were fitted to it.
     """
     rows, theta = stream.rows, fit.expand(fit.training.theta).astype(np.float64)
-    kept = _kept(stream.keys, fit.ground.draft._strata(rows.targets))
+    strata = fit.ground.draft._strata(rows.targets)
+    kept = _kept(stream.keys, strata, _most(rows.X))
     if kept.all():
         return stream
     stay, go = (_some(rows, part) for part in (kept, ~kept))
@@ -136,17 +140,24 @@ def _some(rows: Rows, which: Array) -> Rows:
     return Rows(rows.X[which], rows.targets[which], rows.weights[which])
 
 
-def _kept(keys: Array, strata: Array | None) -> Array:
+def _most(X: Array) -> int:
+    """Return how many rows are kept."""
+    if sparse.issparse(X):
+        return _KEPT
+    return min(_KEPT, max(_FEWEST, _NUMBERS // X.shape[1]))
+
+
+def _kept(keys: Array, strata: Array | None, most: int) -> Array:
     """Return which rows are kept: of each stratum those of the smallest keys."""
     kept = np.zeros(len(keys), dtype=bool)
     order = np.argsort(keys, kind="stable")
     if strata is None:
-        kept[order[:_KEPT]] = True
+        kept[order[:most]] = True
         return kept
     # The ranks within strata: the lowest are kept, so that the largest strata lose.
     ranks, strata = np.empty(len(keys), dtype=int), strata[order]
     for label in np.unique(strata):
         own = order[strata == label]
         ranks[own] = np.arange(len(own))
-    kept[np.lexsort((keys, ranks))[:_KEPT]] = True
+    kept[np.lexsort((keys, ranks))[:most]] = True
     return kept

@@ -178,7 +178,7 @@ def influence(
 
     >>> import numpy as np
     >>> from skgnh import GaussNewtonMLPRegressor
-    >>> from skgnh.inspection.case_influence import influence
+    >>> from skgnh.inspection import influence
     >>> rng = np.random.default_rng(0)
     >>> X = np.linspace(-2, 2, 60)[:, None]
     >>> y = np.sin(2 * X[:, 0]) + 0.1 * rng.standard_normal(60)
@@ -194,8 +194,7 @@ def influence(
     """
     cases = _Cases.of(estimator, X, y, sample_weight)
     watched = None if X_test is None else _Watched.of(estimator, cases, X_test)
-    posterior, P = cases.posterior, len(cases.posterior.theta)
-    n, d = cases.targets.shape
+    P, (n, d) = len(cases.posterior.theta), cases.targets.shape
     held = 4 * d * (P + d) + (0 if watched is None else 3 * watched.z.size)
     parts = []
     for rows in slices(n, rows_per_chunk(8 * held)):
@@ -205,19 +204,17 @@ def influence(
             watched.follow(rows, np.einsum("pnd,nd->pn", solved, left.seeds))
     joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
     leverage, standardized, squares, z, log_density = joined
-    gamma = P - float(posterior.trace_of_inverse(np.zeros(P, dtype=int)).sum())
     given = 1.0 if sample_weight is None else sample_weight
     weight = check_sample_weight(given, cases.inputs)
     weight = weight / weight.sum()
     y, mean, loo_mean = cases.truth, cases.mean(cases.z), cases.mean(z)
     with np.errstate(over="ignore"):
-        cooks = np.minimum(squares / max(gamma, np.finfo(float).tiny), _MOST)
         score = estimator._score_outputs(cases.scaling.restore_outputs(z), y, weight)
     return Influence(
         leverage=leverage,
         residuals=_squeezed(y - mean),
         standardized_residuals=_squeezed(standardized),
-        cooks_distance=cooks,
+        cooks_distance=cases.cooks_distance(squares),
         loo_residuals=_squeezed(y - loo_mean),
         loo_mean=_squeezed(loo_mean),
         loo_score=float(score),
@@ -361,6 +358,14 @@ class _Cases(NamedTuple):
         rates = self.rate * self.weights[rows]
         exact = self.posterior.factor.is_exact
         return solved, _left_out(C, roots, gradient, rates, exact)
+
+    def cooks_distance(self, squares: Array) -> Array:
+        """Return squared moves over the number of effective parameters."""
+        P = len(self.posterior.theta)
+        left = self.posterior.trace_of_inverse(np.zeros(P, dtype=int)).sum()
+        with np.errstate(over="ignore"):
+            found = squares / max(P - float(left), np.finfo(float).tiny)
+        return np.minimum(found, _MOST)
 
     def diagnostics(self, rows: slice, left: _LeftOut) -> tuple[Array, ...]:
         """Return leverage, standardized residuals, D gamma, outputs and log density."""

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_digits, make_friedman1
 from sklearn.metrics import root_mean_squared_error
 from tasks import CLASSIFICATION, DEFAULTS, KINDS, assert_same_model, fit, task
@@ -179,3 +180,12 @@ def test_float32_and_columns_that_move(few):
     model = run(GaussNewtonMLPRegressor(random_state=0), X, y.astype(np.float32))
     assert model.coefs_[0].dtype == np.float32
     assert model.score(X, y) > 0.85
+
+
+def test_wide_rows_are_kept_by_their_numbers(monkeypatch):
+    monkeypatch.setattr(streams, "_NUMBERS", 4 * 70)
+    estimator, X, y = task("regression", n=200, **DEFAULTS)
+    fit(estimator, X, y)
+    assert estimator._stream_.rows.X.shape == (70, 4)
+    fit(estimator, sparse.csr_array(X), y)
+    assert estimator._stream_.rows.X.shape == (200, 4)
