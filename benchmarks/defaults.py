@@ -101,17 +101,24 @@ def environment():
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--tables", type=_words, default=["all"], help="names and groups of tables")
-    add("--peers", type=_words, default=DEFAULT_PEERS, help=f"of {','.join(PEERS)}")
+    add("--tables", type=words, default=["all"], help="names and groups of tables")
+    add("--peers", type=words, default=DEFAULT_PEERS, help=f"of {','.join(PEERS)}")
     add("--splits", type=int, default=5, help="of each table, at most (5)")
     add("--data-dir", type=Path, help="folder of NAME.npz")
-    add("--json", type=Path, help="write all runs here, after every split")
-    add("--resume", action="store_true", help="keep the runs that --json has")
-    add("--redo", type=_words, default=[], help="with --resume: run these anew")
     add("--plot", type=Path, help="write an SVG here")
-    args = parser.parse_args(argv)
+    args = parse_stored(parser, argv)
     if unknown := set(args.peers) - set(PEERS):
         parser.error(f"unknown peers: {', '.join(sorted(unknown))}")
+    return args
+
+
+def parse_stored(parser, argv):
+    """Parse arguments, and those that say where runs are kept."""
+    add = parser.add_argument
+    add("--json", type=Path, help="write all runs here, after every split")
+    add("--resume", action="store_true", help="keep the runs that --json has")
+    add("--redo", type=words, default=[], help="with --resume: run these anew")
+    args = parser.parse_args(argv)
     if args.resume and not args.json:
         parser.error("--resume needs --json")
     return args
@@ -130,7 +137,7 @@ def describe(table):
     }
 
 
-def _words(text):
+def words(text):
     return [word for word in text.split(",") if word]
 
 

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from defaults import ONE_THREAD, stored, write
+from defaults import ONE_THREAD, parse_stored, stored, words, write
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 from uci_methods import METHODS, installed, make_model
@@ -135,21 +135,12 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", type=Path, nargs="+", required=True, help="files or folders of .npz")
-    add("--methods", type=_words, default=list(METHODS), help=",".join(METHODS))
+    add("--methods", type=words, default=list(METHODS), help=",".join(METHODS))
     add("--splits", type=int, help="of each file, at most (all that it has)")
-    add("--json", type=Path, help="write all runs here, after every split")
-    add("--resume", action="store_true", help="keep the runs that --json has")
-    add("--redo", type=_words, default=[], help="with --resume: run these anew")
-    args = parser.parse_args(argv)
+    args = parse_stored(parser, argv)
     if unknown := set(args.methods) - set(METHODS):
         parser.error(f"unknown methods: {', '.join(sorted(unknown))}")
-    if args.resume and not args.json:
-        parser.error("--resume needs --json")
     return args
-
-
-def _words(text):
-    return [word for word in text.split(",") if word]
 
 
 def describe(data):

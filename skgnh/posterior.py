@@ -145,8 +145,7 @@ class LaplacePosterior:
             f"The covariance of {k} outputs",
             "Ask for the variances alone",
         )
-        scaled = rows * self.scale
-        C = scaled @ self.factor.solve(np.ascontiguousarray(scaled.T), self._damping)
+        C = rows @ self.solve(rows.T)
         C = 0.5 * (C + C.T)
         C.flat[:: k + 1] = self.variance(rows)
         return C

@@ -1,12 +1,10 @@
 """The benchmark of probabilities: its error by hand, and a run."""
 
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from scripts import BENCHMARKS
 
 
 @pytest.fixture

@@ -2,29 +2,23 @@
 
 import json
 import sys
-from importlib import import_module
-from pathlib import Path
 from time import sleep
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scripts import imported
 from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from threadpoolctl import threadpool_info, threadpool_limits
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL_GRID = {"alpha": [1e-5, 10.0], "hidden_layer_sizes": [(3,)]}
 
 
 @pytest.fixture(scope="module")
 def scripts():
     names = ("defaults", "defaults_data", "defaults_methods", "defaults_report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        made = SimpleNamespace(**{name: import_module(name) for name in names})
-        for name in made.defaults.ONE_THREAD:  # main sets them: put back what was there
-            patch.setenv(name, "1")
+    with imported(*names) as made:
         yield made
 
 

@@ -3,18 +3,15 @@
 import json
 import sys
 import warnings
-from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scripts import imported
 from sklearn.linear_model import BayesianRidge
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skgnh import GaussNewtonMLPRegressor
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Half widths of central intervals of the normal distribution, from tables.
 HALF_WIDTHS = {50: 0.674490, 90: 1.644854, 95: 1.959964}
 
@@ -22,11 +19,7 @@ HALF_WIDTHS = {50: 0.674490, 90: 1.644854, 95: 1.959964}
 @pytest.fixture(scope="module")
 def scripts():
     names = ("defaults", "uci", "uci_methods", "uci_report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        made = SimpleNamespace(**{name: import_module(name) for name in names})
-        for name in made.defaults.ONE_THREAD:  # main sets them: put back what was there
-            patch.setenv(name, "1")
+    with imported(*names) as made:
         yield made
 
 

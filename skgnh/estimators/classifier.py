@@ -376,9 +376,10 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
     def _decision(self, X: Array) -> Array:
         inputs = self._inputs(X)
         z = self._outputs(inputs)
-        if not self.average or self._posterior is None:
+        posterior = self._posterior if self.average else None
+        if posterior is None:
             return z
-        return averaged(self, z, inputs)
+        return averaged(posterior, z, inputs, self.out_activation_ == "softmax")
 
     def predict_log_proba(self, X: Array) -> Array:
         """Return the logarithm of the probability of each class.

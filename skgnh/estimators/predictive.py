@@ -35,14 +35,15 @@ def posterior_of(estimator: Any) -> LaplacePosterior:
     return posterior
 
 
-def averaged(estimator: Any, z: Array, inputs: Array) -> Array:
+def averaged(
+    posterior: LaplacePosterior, z: Array, inputs: Array, softmax: bool
+) -> Array:
     r"""Return outputs whose activation is the mean probability over the posterior.
 
     For an output of variance v that is :math:`z / \sqrt{1 + \pi v / 8}` (MacKay, 1992).
     Of several classes the contrasts count, and the mean of their variances: the order
     of the classes is kept.
     """
-    posterior, softmax = estimator._posterior, estimator.out_activation_ == "softmax"
     v = posterior.output_variance(inputs, contrasts=softmax)
     if softmax:
         z = z - z.mean(axis=1, keepdims=True)
@@ -61,6 +62,8 @@ class Predictive:
     ----------
     estimator : GaussNewtonMLPRegressor
         Fitted by the evidence.
+    posterior : LaplacePosterior
+        Its own, see :func:`posterior_of`.
     inputs : {ndarray, CSR} of shape (n, n_features + 1)
         Scaled rows with their ones.
 
@@ -70,8 +73,8 @@ class Predictive:
         :math:`\mu`, its derivative in the output, and :math:`\sigma`.
     """
 
-    def __init__(self, estimator: Any, inputs: Array):
-        self._posterior, self._inputs = posterior_of(estimator), inputs
+    def __init__(self, estimator: Any, posterior: LaplacePosterior, inputs: Array):
+        self._posterior, self._inputs = posterior, inputs
         loss, scaling = estimator._loss, estimator._scaling_.outputs
         self._z = estimator._outputs(inputs)
         self._dispersion = float(estimator._state_.hyper.dispersion)

@@ -410,8 +410,7 @@ class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
 
     def _predictive(self, X: Array) -> Predictive:
         check_is_fitted(self)
-        posterior_of(self)
-        return Predictive(self, self._inputs(X))
+        return Predictive(self, posterior_of(self), self._inputs(X))
 
     def _one_output(self, values: Array, axis: int = 1) -> Array:
         """Return values without the axis of the outputs, where there is one output."""

@@ -91,13 +91,13 @@ def _of_posterior(estimator: Any, weight: float) -> Recollection | None:
         return None
     loss, d = estimator._loss, estimator.n_outputs_
     rate = loss.rate(d, float(estimator._state_.hyper.dispersion))
-    D = posterior.data_precision(_DENSE) / rate
+    share = weight / estimator._n_seen_ / rate
+    D = share * posterior.data_precision(_DENSE)
     held = np.where(posterior.scale > 0, posterior.scale, np.inf)
-    pull = posterior.theta * held**-2.0 / rate
+    pull = share * posterior.theta * held**-2.0
     # At a maximum the slope of the loss is that of the prior.
-    b = (D @ posterior.theta if D.ndim == 2 else D * posterior.theta) + pull
-    share = weight / estimator._n_seen_
-    return Recollection(share * D, share * b, weight)
+    gone = Recollection(D, pull, weight)
+    return gone._replace(b=gone.times(posterior.theta) + pull)
 
 
 def moved(stream: Stream, scaling: Scaling, network: Any) -> Stream:

@@ -92,8 +92,7 @@ class Prior:
 
     def of(self, theta: Array) -> "Prior":
         """Return the prior, all of it free, whose precisions parameters speak for."""
-        sizes = np.bincount(self.groups)
-        found = sizes / np.maximum(self.sums(_squares(theta)), 1e-12)
+        found = self.sizes / np.maximum(self.sums(_squares(theta)), 1e-12)
         return Prior(self.groups, found, np.zeros_like(self.fixed))
 
     def restricted(self, index: Array) -> "Prior":
@@ -101,6 +100,11 @@ class Prior:
         groups = self.groups[index]
         absent = np.bincount(groups, minlength=len(self.start)) == 0
         return Prior(groups, self.start, self.fixed | absent)
+
+    @property
+    def sizes(self) -> Array:
+        """Number of parameters of each group, (G,)."""
+        return self.sums(np.ones(len(self.groups)))
 
     def sums(self, values: Array) -> Array:
         """Return the sums over each group, (G,)."""
@@ -182,8 +186,7 @@ class Evidence:
             logdet = factor.logdet(0.0)
         except LinAlgError:
             return Posterior(point.theta, hyper, -np.inf, np.zeros(len(prior.start)))
-        size = prior.sums(np.ones(len(prior.groups)))
-        gamma = np.clip(size - rest, 1e-3, size)
+        gamma = np.clip(prior.sizes - rest, 1e-3, prior.sizes)
         log_evidence = self._log_joint(objective, point.theta, point.value, hyper)
         log_evidence -= 0.5 * logdet
         return Posterior(point.theta, hyper, log_evidence, gamma, factor.is_exact)
@@ -227,7 +230,7 @@ class Evidence:
             return hyper
         prior, gamma = self.prior, posterior.gamma
         sums = np.maximum(prior.sums(_squares(step.theta)), 1e-300)
-        pseudo = self.pseudo * prior.sums(np.ones(len(prior.groups)))
+        pseudo = self.pseudo * prior.sizes
         found = (gamma + pseudo) / (sums + pseudo / prior.start)
         found = np.clip(found, _LEAST, _MOST)
         mix = _MIX * self.share

@@ -38,9 +38,7 @@ class Recollection(NamedTuple):
 
     def times(self, X: Array) -> Array:
         """Return D X for X of shape (P,) or (P, k)."""
-        if self.D.ndim == 2:
-            return self.D @ X
-        return self.D * X if X.ndim == 1 else self.D[:, None] * X
+        return _times(self.D, X)
 
     def value(self, theta: Array) -> float:
         """Return q."""
@@ -64,6 +62,13 @@ class Recollection(NamedTuple):
         is_array = self.D.ndim == 2
         D = A.T @ (A.T @ self.D).T if is_array else A.power(2).T @ self.D
         return Recollection(unit * D, unit * b, self.weight)
+
+
+def _times(D: Array, X: Array) -> Array:
+    """Return D X, D being an array or its diagonal."""
+    if D.ndim == 2:
+        return D @ X
+    return D * X if X.ndim == 1 else D[:, None] * X
 
 
 class RecollectingObjective:
@@ -161,8 +166,8 @@ class RecollectedHessian(Curvature):
         return self._H.costs
 
     def _matmat(self, V: Array) -> Array:
-        past = self._D @ V if self._D.ndim == 2 else self._D[:, None] * V
-        return self._share * (self._H @ V) + past + self.ridge[:, None] * V
+        own = self._share * (self._H @ V)
+        return own + _times(self._D, V) + _times(self.ridge, V)
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, or its estimate."""
