@@ -66,10 +66,14 @@ class Linearization:
             return self.network.trace(self.theta, self.inputs)
         return None
 
+    def made(self, rows: slice) -> Trace:
+        """Return the forward pass of some rows, made and not kept."""
+        return self.network.trace(self.theta, self.inputs[rows])
+
     def trace(self, rows: slice) -> Trace:
         """Return the forward pass of some rows: a view of what is kept, or made."""
         if self.kept is None:
-            return self.network.trace(self.theta, self.inputs[rows])
+            return self.made(rows)
         # Of a sparse array even the slice of all rows would be a copy.
         return self.kept if rows == slice(0, self.n_rows) else self.kept.rows(rows)
 

@@ -2,9 +2,10 @@
 
 from sklearn import get_config
 
-# Temporaries of this size stay in cache; larger ones only cost traffic, but products of
-# fewer rows than this run far below the machine's matrix rate.
-_CACHE_BYTES = 2**23
+# Temporaries of this size stay in cache, and memory that was used before serves them;
+# larger ones only cost traffic and pages, but products of fewer rows than this run far
+# below the machine's matrix rate.
+_CACHE_BYTES = 2**21
 _MIN_ROWS = 256
 
 

@@ -155,7 +155,9 @@ class Objective:
 
         numbers = 4 * max(self.network.layer_units[1:])
         with np.errstate(over="ignore", invalid="ignore"):
-            value, gradient = linearization.sum(part, numbers)
+            # What is not asked for again is not kept.
+            source = None if curvature_rows is rows else linearization.made
+            value, gradient = linearization.sum(part, numbers, source)
             value += self._penalty(theta)
             gradient += self.ridge * theta
         if curvature_rows is not rows:

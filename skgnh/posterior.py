@@ -352,7 +352,7 @@ def _form(M: Curvature, d: int, solver: Solver | None) -> Solver:
         return Dense()
     if gram.serves(M) and M.root.shape[0] <= _FEW and fits(8 * gram.price(M).numbers):
         return gram
-    kfac = KFAC(direct=True)
+    kfac = KFAC(n_probes=32, direct=True)
     return kfac if kfac.serves(M) or not fits(3 * 8 * P**2) else Dense()
 
 

@@ -18,6 +18,7 @@ from skgnh.solvers import Auto
 from skgnh.training import (
     Evidence,
     FullBatch,
+    GrowingBatches,
     Hyper,
     LevenbergMarquardt,
     MiniBatches,
@@ -27,8 +28,6 @@ from skgnh.training import (
     State,
     Streamed,
     Training,
-    nielsen,
-    success,
 )
 
 Array = Any
@@ -40,6 +39,8 @@ _FIRST_NOISE, _NOISELESS = 0.1, 1e-4
 # Most iterations of a call of partial_fit by the evidence, and what it must rise by to
 # go on.
 _ITERATIONS, _NATS = 20, 0.1
+# Rows of the first batches that grow, their roots at most, and how many there must be.
+_FIRST_BATCH, _FEW_ROOTS, _MANY_BATCHES = 256, 600, 10
 # What the Hessian of a problem with rows that are gone offers.
 _OF_GONE = {"toarray", "diagonal"}
 
@@ -237,17 +238,28 @@ def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:
     batch, curvature = (n, n) if stream is not None else batch_sizes(draft, n)
     if stream is not None and not _OF_GONE.issuperset(solver.requires):
         solver = Auto()
-    if batch < n:
-        schedule, rule = MiniBatches(n, batch, curvature), success
-    else:
-        schedule, rule = FullBatch(n, curvature), nielsen
     method = LevenbergMarquardt(
         solver,
-        schedule,
+        _schedule(ground, batch, curvature),
         damping=draft.damping,
-        rule=rule,
         step_tol=float(np.finfo(problem.start.dtype).eps),
         scaling="prior" if ground.by_evidence else "none",
     )
     streamed = ground.incremental and stream is None and batch == n
     return min(batch, curvature), Streamed(method) if streamed else method
+
+
+def _schedule(ground: Ground, batch: int, curvature: int) -> Any:
+    """Return which rows serve each step.
+
+    Without another word batches grow, where the first ones are cheap to solve exactly.
+    """
+    draft, n = ground.draft, ground.rows.X.shape[0]
+    if batch < n:
+        return MiniBatches(n, batch, curvature)
+    alone = not (ground.by_evidence or ground.incremental)
+    d = ground.rows.targets.shape[1]
+    is_small = _FIRST_BATCH * d <= _FEW_ROOTS and n >= _MANY_BATCHES * _FIRST_BATCH
+    if draft.batch_size == "auto" and alone and is_small:
+        return GrowingBatches(n, _FIRST_BATCH, curvature)
+    return FullBatch(n, curvature)

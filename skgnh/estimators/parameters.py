@@ -12,7 +12,8 @@ from skgnh.linalg import check_choice
 from skgnh.messages import warn
 from skgnh.solvers import KFAC, Auto, Solver, all_solvers
 
-# Rows that estimate the curvature well enough for a step, and the share of all.
+# Rows that estimate the curvature well enough for a step, and the share of all that
+# the evidence asks for.
 _CURVATURE_ROWS = 2000
 _CURVATURE_SHARE = 0.1
 
@@ -81,8 +82,9 @@ def make_solver(solver: Any, for_evidence: bool = False) -> Solver:
 
     That of `auto` for the evidence gives determinants and traces too.
     """
-    if solver == "auto" and for_evidence:
-        return Auto(KFAC(n_probes=8, max_iter=10, rtol=0.3, decay=0.0))
+    if for_evidence and solver in ("auto", "kfac"):
+        iterative = KFAC(n_probes=8, refresh=1, max_iter=10)
+        return Auto(iterative) if solver == "auto" else iterative
     if isinstance(solver, Solver):
         return clone(solver)
     solvers = all_solvers()
@@ -102,7 +104,9 @@ def batch_sizes(estimator: Any, n_rows: int) -> tuple[int, int]:
         gradient = n_rows
     curvature = estimator.curvature_batch_size
     if curvature == "auto":
-        curvature = max(_CURVATURE_ROWS, int(_CURVATURE_SHARE * gradient))
+        curvature = _CURVATURE_ROWS
+        if isinstance(estimator.alpha, str):
+            curvature = max(curvature, int(_CURVATURE_SHARE * gradient))
     return gradient, min(curvature, gradient)
 
 

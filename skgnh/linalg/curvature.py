@@ -109,6 +109,10 @@ class Curvature(LinearOperator):
         """Return ``diag(d) H diag(d)``."""
         return ScaledCurvature(self, d)
 
+    def rounded(self) -> "Curvature":
+        """Return the same matrix in single precision, or itself where that is not."""
+        return self
+
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")
 

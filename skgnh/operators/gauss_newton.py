@@ -160,6 +160,21 @@ class GaussNewtonHessian(NetworkHessian):
         scales = InputScales(self.network, d.astype(self.dtype, copy=False))
         return self.of(MappedRoot(self.root, scales), ridge)
 
+    def rounded(self) -> "GaussNewtonHessian":
+        """Return the same matrix in single precision, its forward passes too."""
+        root, single = self.root, np.float32
+        if self.dtype == single or type(root) is not GaussNewtonRoot:
+            return self
+        rows = root.linearization
+        theta, inputs = rows.theta.astype(single), rows.inputs.astype(single)
+        return GaussNewtonHessian(
+            Linearization(self.network, theta, inputs),
+            self.loss,
+            self.weights.astype(single),
+            self.ridge.astype(single),
+            None if root.probes is None else root.probes.astype(single),
+        )
+
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
 

@@ -42,7 +42,7 @@ def kronecker_factors(
     weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
 
     def part(rows, factors):
-        return factors.kronecker(weighted[rows])
+        return factors.kronecker(weighted[rows], H.loss.has_diagonal_root)
 
     made = H.linearization.sum(part, *H.root.walk(compact=True))
     depth = len(H.network.shapes)

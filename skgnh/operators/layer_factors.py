@@ -180,16 +180,19 @@ class LayerFactors(NamedTuple):
         flat = (B.reshape(-1, B.shape[2]) for B in back)
         return hadamard_grams(left, flat, self.n_rows, ridges)
 
-    def kronecker(self, scale: Array) -> list[Array]:
+    def kronecker(self, scale: Array, has_diagonal_outputs: bool) -> list[Array]:
         """Return every ``sum_i B_i^T B_i``, then every ``sum_i s_i^2 a_i a_i^T``.
 
-        For a scale s of shape (n, 1).
+        For a scale s of shape (n, 1); the last B, where it is diagonal but for the
+        signs of probes, gives its diagonal.
         """
         scaled = [_scaled(a, scale) for a in self.inputs]
-        outputs = [
-            np.diag(np.einsum("ik,ik->k", B, B)) if B.ndim == 2 else _gram(B)
-            for B in self.back
-        ]
+        outputs = [_gram(B) for B in self.back[:-1]]
+        last = self.back[-1]
+        if has_diagonal_outputs:
+            outputs.append(np.diag(np.sum(last**2, axis=tuple(range(last.ndim - 1)))))
+        else:
+            outputs.append(_gram(last))
         return outputs + [densified(a.T @ a) for a in scaled]
 
 

@@ -10,11 +10,12 @@ from skgnh.solvers.base import Factor, Price, Solver
 from skgnh.solvers.cg import CG
 from skgnh.solvers.dense import Dense
 from skgnh.solvers.gram import Gram
+from skgnh.solvers.kfac import KFAC
 from skgnh.solvers.sketched_gram import SketchedGram
 
 _EXACT_IS_WORTH = 4
-# About ten milliseconds of one core: not worth truncating.
-_CHEAP = 5e8
+# A few milliseconds of one core: not worth truncating.
+_CHEAP = 1e8
 # With traces exact ones cost several times their price, but are right for few rows.
 _CHEAP_WITH_TRACES, _WORTH = (2e7, 1.5e8), 5
 
@@ -25,15 +26,15 @@ class Auto(Solver):
     Each solver's :meth:`~Solver.price` at H says what a step would cost and hold. The
     cheapest of `gram`, `dense` and `sketched_gram` (whose error is one per cent) that H
     serves and that fit the working memory is taken if it costs at most four times as
-    much as `cg`, whose steps are truncated, or less than 5e8 multiply-adds; `cg`
-    otherwise. An operator that is no sum over samples gets `gram` if it offers a Gram
+    much as an iterative one, whose steps are truncated, or less than 1e8 multiply-adds;
+    otherwise that one: `kfac`, or `cg` where H has no layers. An operator that is no sum over samples gets `gram` if it offers a Gram
     matrix, as one of low rank does, else `dense` if it can be an array within the
     working memory.
 
     Parameters
     ----------
     iterative : Solver, optional
-        What is taken where no exact one is; `cg` if None. Another one, for a training
+        What is taken where no exact one is; `kfac` if None. Another one, for a training
         that asks each factor for determinants and traces too, is taken where an exact
         step costs more than five times as much and 2e7 multiply-adds, or 1.5e8 in any
         case, and `sketched_gram`, which has none, is left out.
@@ -69,8 +70,8 @@ class Auto(Solver):
             for solver, price in prices.items()
             if fits(price.numbers * H.dtype.itemsize)
         ]
-        iterative = self.iterative
-        if iterative is None or not iterative.serves(H):
+        iterative = KFAC() if self.iterative is None else self.iterative
+        if not iterative.serves(H):
             iterative = CG()
         if not exact:
             return iterative

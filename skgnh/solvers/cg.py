@@ -25,8 +25,6 @@ class CG(Preconditioned):
         Relative progress a step under which Martens' rule stops.
     rtol : float or None, default=None
         If given, iterate instead until ``||residual|| <= rtol ||rhs||``.
-    decay : float, default=0.95
-        Factor of the previous solution where the iteration begins.
     direct : bool, default=False
         Only divide by the preconditioner: a scaled gradient step.
     exponent : float, default=0.75
@@ -61,13 +59,12 @@ class CG(Preconditioned):
         max_iter: int = 50,
         tol: float = 5e-4,
         rtol: float | None = None,
-        decay: float = 0.95,
         direct: bool = False,
         exponent: float = 0.75,
         n_probes: int = 4,
         random_state: Any = 0,
     ):
-        super().__init__(max_iter, tol, rtol, decay, direct)
+        super().__init__(max_iter, tol, rtol, direct)
         self.exponent = exponent
         self.n_probes = n_probes
         self.random_state = random_state

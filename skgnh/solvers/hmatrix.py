@@ -61,7 +61,7 @@ class HMatrix(Preconditioned):
         Relative progress a step under which Martens' rule stops: less than that of
         other preconditioners, as iterations are cheap beside what this one costs to
         make.
-    rtol, decay, direct
+    rtol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
     References
@@ -87,10 +87,9 @@ class HMatrix(Preconditioned):
         max_iter: int = 100,
         tol: float = 1e-4,
         rtol: float | None = None,
-        decay: float = 0.95,
         direct: bool = False,
     ):
-        super().__init__(max_iter, tol, rtol, decay, direct)
+        super().__init__(max_iter, tol, rtol, direct)
         self.storage = storage
         self.share = share
         self.basis = basis

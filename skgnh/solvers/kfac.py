@@ -1,12 +1,12 @@
 """Kronecker-factored approximate curvature."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature
+from skgnh.linalg import Curvature, check_count
 from skgnh.network import densified
 from skgnh.operators.kronecker import kronecker_factors
 from skgnh.solvers.base import Factor, Price, sizes
@@ -32,11 +32,18 @@ class KFAC(Preconditioned):
 
     Parameters
     ----------
-    n_probes : int, default=32
+    n_probes : int, default=4
         Most output probes of each row for the factors.
+    refresh : int, default=5
+        Points of a training that one approximation serves; 1 makes it anew at each.
     random_state : int, default=0
         Seed of the probes.
-    max_iter, tol, rtol, decay, direct
+    max_iter : int, default=3
+        Most iterations for a right-hand side.
+    rtol : float or None, default=0.3
+        Relative residual at which the iteration stops: steps of a training are better
+        many than exact.
+    tol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
     References
@@ -55,20 +62,26 @@ class KFAC(Preconditioned):
 
     def __init__(
         self,
-        n_probes: int = 32,
+        n_probes: int = 4,
+        refresh: int = 5,
         random_state: int = 0,
-        max_iter: int = 50,
+        max_iter: int = 3,
         tol: float = 5e-4,
-        rtol: float | None = None,
-        decay: float = 0.95,
+        rtol: float | None = 0.3,
         direct: bool = False,
     ):
-        super().__init__(max_iter, tol, rtol, decay, direct)
+        super().__init__(max_iter, tol, rtol, direct)
         self.n_probes = n_probes
+        self.refresh = refresh
         self.random_state = random_state
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
-        basis = kept if isinstance(kept, np.ndarray) else None
+        check_count(self.refresh, "refresh")
+        if not (isinstance(kept, Kept) and kept.fits(H)):
+            kept = None
+        if kept is not None and kept.age + 1 < self.refresh:
+            return KroneckerFactor.of(H, kept._replace(age=kept.age + 1))
+        basis = None if kept is None else kept.first_basis
         return KroneckerFactor(H, self.n_probes, self.random_state, basis)
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
@@ -87,8 +100,6 @@ class KroneckerFactor(Factor):
 
     name = "KFAC"
 
-    knows_determinant = True
-
     def __init__(
         self,
         H: Any,
@@ -96,21 +107,38 @@ class KroneckerFactor(Factor):
         random_state: Any = None,
         basis: Array | None = None,
     ):
-        super().__init__(H)
         factors = kronecker_factors(H, n_probes, random_state)
-        ridge = H.network.unpack(H.ridge)
-        if basis is None or basis.shape != factors[0][1].shape:
-            basis = None
         bases = [basis] + [None] * (len(factors) - 1)
+        layers = [
+            (_eigen(S), _eigen(A, own))
+            for (S, A), own in zip(factors, bases, strict=True)
+        ]
+        self._begin(H, Kept(layers, 0))
+
+    @classmethod
+    def of(cls, H: Any, kept: "Kept") -> "KroneckerFactor":
+        """Return the factor of another point, with the ridge of H."""
+        factor = cls.__new__(cls)
+        factor._begin(H, kept)
+        return factor
+
+    def _begin(self, H: Any, kept: "Kept") -> None:
+        super().__init__(H)
+        self._kept = kept
+        ridges = H.network.unpack(H.ridge)
         self._blocks = [
-            _Block(*pair, layer, own)
-            for pair, layer, own in zip(factors, ridge, bases, strict=True)
+            _Block(*layer, ridge)
+            for layer, ridge in zip(kept.layers, ridges, strict=True)
         ]
 
-    def carried(self) -> Array | None:
-        """Return the eigenvectors of many input columns, which hardly change."""
-        basis = self._blocks[0].right
-        return basis if len(basis) >= _MANY_COLUMNS else None
+    @property
+    def knows_determinant(self) -> bool:
+        """Whether it is of this H, and not of an earlier one."""
+        return self._kept.age == 0
+
+    def carried(self) -> "Kept":
+        """Return the eigenvectors."""
+        return self._kept
 
     def detached(self, damping: float) -> "KroneckerFactor":
         """Return it without H: eigenvectors and eigenvalues of the layers' factors."""
@@ -154,6 +182,43 @@ class KroneckerFactor(Factor):
         return self._by_block(normal, lambda block, Z: block.draw(Z, damping))
 
 
+class Kept(NamedTuple):
+    """Eigenvalues and eigenvectors of both factors of every layer.
+
+    Of a diagonal factor the eigenvectors are unit vectors, None.
+    """
+
+    layers: list[tuple]
+    age: int
+    """Points that they have served before this one."""
+
+    def fits(self, H: Any) -> bool:
+        """Say whether they are of a matrix like H."""
+        shapes = tuple((len(s), len(a)) for (s, _), (a, _) in self.layers)
+        return shapes == H.network.shapes and self.layers[0][0][0].dtype == H.dtype
+
+    @property
+    def first_basis(self) -> Array | None:
+        """The eigenvectors of many input columns, which hardly change."""
+        a, basis = self.layers[0][1]
+        return basis if len(a) >= _MANY_COLUMNS else None
+
+
+def _eigen(S: Array, basis: Array | None = None) -> tuple[Array, Array | None]:
+    """Return eigenvalues and eigenvectors, or the diagonal in a basis and this."""
+    own = S.diagonal()
+    if basis is not None:
+        own = np.einsum("ij,ij->j", basis, S @ basis)
+    elif np.count_nonzero(S) > np.count_nonzero(own):
+        own, basis = np.linalg.eigh(S)
+    return np.maximum(own, 0), basis
+
+
+def _turned(X: Array, basis: Array | None) -> Array:
+    """Return X times the basis."""
+    return X if basis is None else X @ basis
+
+
 class _Block:
     r"""``S x A`` and the ridge of one layer, by the eigenvectors of S and A.
 
@@ -166,15 +231,23 @@ class _Block:
     with D_i diagonal, q_i of norm one and t_i at least (b + damping) / (w + damping).
     """
 
-    def __init__(self, S: Array, A: Array, ridge: Array, right: Array | None = None):
-        s, self._left = np.linalg.eigh(S)
-        if right is None:
-            a, right = np.linalg.eigh(A)
-        else:
-            a = np.einsum("ij,ij->j", right, A @ right)
-        self.right = right
-        self._values = np.maximum(s, 0)[:, None] * np.maximum(a, 0)
+    def __init__(self, S: tuple, A: tuple, ridge: Array):
+        (s, self._left), (a, self._right) = S, A
+        self._values = s[:, None] * a
         self._weight, self._bias = ridge[:, :-1].mean(), ridge[:, -1].mean()
+        self._of_bias = np.zeros_like(a)
+        self._of_bias[-1] = 1
+        if self._right is not None:
+            self._of_bias = self._right[-1]
+
+    def _rotated(self, X: Array) -> Array:
+        """Return X in the eigenvectors, those of S first."""
+        X = X if self._left is None else self._left.T @ X
+        return _turned(X, self._right)
+
+    def _restored(self, X: Array) -> Array:
+        X = X if self._left is None else self._left @ X
+        return X if self._right is None else X @ self._right.T
 
     def _damped(self, damping: float) -> tuple[Array, Array, Array]:
         """Return the root of D, q and t, of shapes (w, f), (w, f) and (w, 1)."""
@@ -184,7 +257,7 @@ class _Block:
         if not (D.min() > 0 and b >= 0):
             raise LinAlgError("K-FAC is singular: raise the damping.")
         root = np.sqrt(D)
-        p = self.right[-1] / root
+        p = self._of_bias / root
         square = (p**2).sum(axis=1, keepdims=True)
         # What cancels here has a bound.
         t = np.maximum(1 + (b - w) * square, min(1, b / w) if w > 0 else 1)
@@ -194,8 +267,7 @@ class _Block:
 
     def solve(self, X: Array, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        Y = _scaled(self._left.T @ X @ self.right / root, q, 1 / t)
-        return self._left @ (Y / root) @ self.right.T
+        return self._restored(_scaled(self._rotated(X) / root, q, 1 / t) / root)
 
     def logdet(self, damping: float) -> float:
         root, _, t = self._damped(damping)
@@ -205,21 +277,24 @@ class _Block:
     def inverse_quadratic_of(self, a: Array, B: Array, damping: float) -> Array:
         """Return ``j^T M^-1 j`` of the rows ``j = B_ik x a_i``, of shape (n, r)."""
         root, q, t = self._damped(damping)
-        x = a @ self.right
+        x = _turned(a, self._right)
         # Of one in each eigenvector of S; the share along q must leave no less than 0.
         along = (x @ (q / root).T) ** 2
         by_neuron = np.maximum(x**2 @ (root**-2).T - along, 0) + along / t[:, 0]
-        return np.einsum("nrw,nw->nr", (B @ self._left) ** 2, by_neuron)
+        return np.einsum("nrw,nw->nr", _turned(B, self._left) ** 2, by_neuron)
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        inner = root**-2.0 @ (self.right**2).T
-        inner += (1 / t - 1) * ((q / root) @ self.right.T) ** 2
-        return self._left**2 @ inner
+        left, right = self._left, self._right
+        if right is None:
+            right = np.eye(root.shape[1], dtype=root.dtype)
+        inner = root**-2.0 @ (right**2).T
+        inner += (1 / t - 1) * ((q / root) @ right.T) ** 2
+        return inner if left is None else left**2 @ inner
 
     def draw(self, Z: Array, damping: float) -> Array:
         root, q, t = self._damped(damping)
-        return self._left @ (_scaled(Z, q, t**-0.5) / root) @ self.right.T
+        return self._restored(_scaled(Z, q, t**-0.5) / root)
 
 
 def _scaled(X: Array, q: Array, t: Array) -> Array:

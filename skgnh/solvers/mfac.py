@@ -40,7 +40,7 @@ class MFAC(Preconditioned):
         Draws at each point after the first.
     random_state : int, default=0
         Seed of the signs.
-    max_iter, tol, rtol, decay, direct
+    max_iter, tol, rtol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`. For mini-batches take
         ``direct=True``: a step then costs no product beyond the one that checks it.
 
@@ -89,10 +89,9 @@ class MFAC(Preconditioned):
         max_iter: int = 50,
         tol: float = 5e-4,
         rtol: float | None = None,
-        decay: float = 0.95,
         direct: bool = False,
     ):
-        super().__init__(max_iter, tol, rtol, decay, direct)
+        super().__init__(max_iter, tol, rtol, direct)
         self.n_gradients = n_gradients
         self.source = source
         self.n_new = n_new

@@ -30,7 +30,7 @@ class Nystrom(Preconditioned):
         Products with H of the random start, each followed by an orthogonalisation.
     random_state : int, default=0
         Seed.
-    max_iter, tol, rtol, decay, direct
+    max_iter, tol, rtol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
     References
@@ -51,10 +51,9 @@ class Nystrom(Preconditioned):
         max_iter: int = 50,
         tol: float = 5e-4,
         rtol: float | None = None,
-        decay: float = 0.95,
         direct: bool = False,
     ):
-        super().__init__(max_iter, tol, rtol, decay, direct)
+        super().__init__(max_iter, tol, rtol, direct)
         self.rank = rank
         self.power = power
         self.random_state = random_state

@@ -15,48 +15,53 @@ from skgnh.solvers.base import Factor, Price, Solver, sizes
 Array = Any
 
 
+# Residuals of at least this, relative to the right-hand side, need no doubles.
+_ROUGH = 1e-2
+
+
 class Preconditioned(Solver):
     r"""A solver made of an approximation of H.
 
     The approximation preconditions conjugate gradients on exact products or, if
     `direct`, is solved in place of H: the step's residual then tells its quality.
 
-    By default the iteration stops by Martens' rule, when the quadratic
-    :math:`q(x) = \frac12 x^T A x - b^T x` that it minimises has fallen by less than
-    `tol` per iteration, relative to itself, over the last ``max(10, k/10)`` of k
-    iterations: what matters is q, not the residual. It begins at the last solution,
-    times `decay`, when it is carried.
+    The iteration minimises the quadratic :math:`q(x) = \frac12 x^T A x - b^T x`, first
+    along the last solution, when it is carried, then along directions conjugate to it:
+    a single iteration is a gradient step with the momentum and the length that are
+    best together [2]_. It stops once ``||residual|| <= rtol ||rhs||``. Without `rtol`
+    it goes by Martens' rule, until q has fallen by less than `tol` per iteration,
+    relative to itself, over the last ``max(10, k/10)`` of k iterations: what matters
+    is q, not the residual.
+
+    Where `rtol` is at least 1e-2, products and approximation are in single precision
+    if H can be had so; where that overflows, in that of H.
 
     Parameters
     ----------
-    max_iter : int, default=50
-        Most iterations for a right-hand side.
-    tol : float, default=5e-4
+    max_iter : int
+        Most iterations for a right-hand side, the first direction not counted.
+    tol : float
         Relative progress a step under which Martens' rule stops.
-    rtol : float or None, default=None
-        If given, iterate instead until ``||residual|| <= rtol ||rhs||``.
-    decay : float, default=0.95
-        Factor of the previous solution where the iteration begins.
+    rtol : float or None
+        Residual at which to stop; None goes by Martens' rule.
     direct : bool, default=False
         Solve the approximation itself.
 
     References
     ----------
     .. [1] J. Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    .. [2] J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored
+           approximate curvature", ICML 2015, section 7.
+    .. [3] Y. Saad, M. Yeung, J. Erhel, F. Guyomarc'h, "A deflated version of the
+           conjugate gradient algorithm", SIAM J. Sci. Comput. 21(5), 2000.
     """
 
     def __init__(
-        self,
-        max_iter: int = 50,
-        tol: float = 5e-4,
-        rtol: float | None = None,
-        decay: float = 0.95,
-        direct: bool = False,
+        self, max_iter: int, tol: float, rtol: float | None, direct: bool = False
     ):
         self.max_iter = max_iter
         self.tol = tol
         self.rtol = rtol
-        self.decay = decay
         self.direct = direct
 
     @abstractmethod
@@ -87,7 +92,7 @@ class Preconditioned(Solver):
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)
         if solution is not None and not is_of(solution, H):
             solution = None
-        return PreconditionedFactor(self, H, self._approximate(H, kept), solution)
+        return PreconditionedFactor(self, H, kept, solution)
 
 
 def is_of(array: Array, H: Curvature) -> bool:
@@ -99,23 +104,24 @@ class Iterate(NamedTuple):
     """What an iteration leaves to the next point."""
 
     solution: Array | None
-    """Where it begins."""
+    """Its first direction."""
     inner: Any
     """What the approximation has carried."""
 
 
 class PreconditionedFactor(Factor):
-    """The approximation of H, and the last solution as the next one's beginning.
+    """The approximation of H, and the last solution as the next one's first direction.
 
     What a posterior is asked it answers of H, by solves that end as those of the steps
     do; only the log-determinant is that of the approximation.
     """
 
-    def __init__(
-        self, solver: Any, H: Curvature, inner: Factor, solution: Array | None
-    ):
+    def __init__(self, solver: Any, H: Curvature, kept: Any, solution: Array | None):
         super().__init__(H)
-        self._solver, self.inner, self.solution = solver, inner, solution
+        self._solver, self.solution, self._image = solver, solution, None
+        rough = solver.rtol is not None and solver.rtol >= _ROUGH
+        self._working = H.rounded() if rough else H
+        self.inner = solver._approximate(self._working, kept)
         self._products = 0
 
     @property
@@ -143,42 +149,65 @@ class PreconditionedFactor(Factor):
             columns = [self._solve(b, damping, None)[0] for b in rhs.T]
             return np.stack(columns, axis=1)
         # Steps alone tell how well the approximation does, not what a posterior asks.
-        self.solution, self.inner.iterations = self._solve(rhs, damping, self.solution)
+        self.solution, self._image, self.inner.iterations = self._solve(
+            rhs, damping, self.solution
+        )
         return self.solution
+
+    def image(self, x: Array) -> Array:
+        """Return H x; that of the last solution is known."""
+        return self._image if x is self.solution else super().image(x)
 
     def logdet(self, damping: float) -> float:
         """Return the approximation's ``log det``, an estimate of that of H."""
         return self.inner.logdet(damping)
 
     def _solve(
-        self, b: Array, damping: float, start: Array | None
-    ) -> tuple[Array, int]:
-        """Return the solution and the number of iterations."""
-        solver = self._solver
-        shift = b.dtype.type(damping)
+        self, b: Array, damping: float, direction: Array | None
+    ) -> tuple[Array, Array, int]:
+        """Return the solution x, H x, and the number of iterations."""
+        try:
+            return self._iterate(b, damping, direction)
+        except LinAlgError:
+            if self._working is self._H:
+                raise
+        # What overflows in single precision may not in double.
+        self._working = self._H
+        self.inner = self._solver._approximate(self._H, None)
+        return self._iterate(b, damping, direction)
+
+    def _iterate(
+        self, b: Array, damping: float, direction: Array | None
+    ) -> tuple[Array, Array, int]:
+        solver, dtype = self._solver, self._working.dtype
+        shift = dtype.type(damping)
+        # Of norm one, lest single precision lose a short one.
+        scale = np.linalg.norm(b) or 1
+        b = (b / scale).astype(dtype, copy=False)
+        if direction is not None:
+            length = np.linalg.norm(direction) or 1
+            direction = (direction / length).astype(dtype, copy=False)
 
         def product(x):
             self._products += 1
-            return self._H @ x + shift * x
+            return self._working @ x + shift * x
 
         def precondition(r):
             return self.inner.solve(r, damping)
 
-        if start is not None:
-            start = b.dtype.type(solver.decay) * start
-        iterates = conjugate_gradients(product, b, precondition, start)
-        target = None if solver.rtol is None else solver.rtol * np.linalg.norm(b)
+        iterates = conjugate_gradients(product, b, precondition, direction)
         values = []
         for iterate in islice(iterates, solver.max_iter + 1):
             x, residual, value = iterate
             values.append(value)
-            if target is None:
+            if solver.rtol is None:
                 stop = _has_stalled(values, solver.tol)
             else:
-                stop = np.linalg.norm(residual) <= target
+                stop = np.linalg.norm(residual) <= solver.rtol
             if stop:
                 break
-        return x, len(values) - 1
+        image = scale * (b - residual - shift * x)
+        return *(v.astype(self._H.dtype) for v in (scale * x, image)), len(values) - 1
 
 
 def _has_stalled(values: list[float], tol: float) -> bool:
@@ -191,12 +220,13 @@ def _has_stalled(values: list[float], tol: float) -> bool:
 
 
 def conjugate_gradients(
-    product: Callable, b: Array, precondition: Callable, start: Array | None = None
+    product: Callable, b: Array, precondition: Callable, direction: Array | None = None
 ) -> Iterator[tuple[Array, Array, float]]:
     """Yield solution, residual and quadratic of the conjugate gradient iterates.
 
-    Ends when the residual vanishes; the caller decides when to stop before. Residuals
-    are kept orthogonal to all before them, as far as these fit a quarter of the working
+    The first is the best along `direction`, to which all others are conjugate. Ends
+    when the residual vanishes; the caller decides when to stop before. Residuals are
+    kept orthogonal to all before them, as far as these fit a quarter of the working
     memory: in exact arithmetic they are, but rounding undoes it, which costs iterations
     and makes runs differ that differ only in the order of their rows.
 
@@ -205,30 +235,47 @@ def conjugate_gradients(
     numpy.linalg.LinAlgError
         If a direction of non-positive or non-finite curvature turns up.
     """
-    x = np.zeros_like(b) if start is None else start.copy()
-    r = b.copy() if start is None else b - product(x)
+    x, r, first = np.zeros_like(b), b.copy(), None
+    if direction is not None and direction.any():
+        first = direction, *_along(product, direction)
+        length = (direction @ r) / first[2]
+        x, r = x + length * direction, r - length * first[1]
     z = precondition(r)
-    p, rz = z, r @ z
-    past = _PastResiduals(b)
+    p, rz = _conjugate(z, first), r @ z
+    past, least = _PastResiduals(b), np.finfo(b.dtype).eps ** 2 * (b @ precondition(b))
     while True:
         yield x, r, -0.5 * float(x @ (b + r))
-        if rz <= 0:
+        # What rounding leaves has no direction.
+        if rz <= max(least, 0):
             return
-        with np.errstate(over="ignore", invalid="ignore"):
-            Ap = product(p)
-            curvature = p @ Ap
-        if not 0 < curvature < np.inf:
-            raise LinAlgError(
-                "Conjugate gradients met non-positive curvature, or one that is not "
-                "finite."
-            )
+        Ap, curvature = _along(product, p)
         alpha = rz / curvature
         past.append(r / rz, z)
         x = x + alpha * p
         r = past.orthogonalised(r - alpha * Ap)
         z = precondition(r)
         rz, previous = r @ z, rz
-        p = z + (rz / previous) * p
+        p = _conjugate(z, first) + (rz / previous) * p
+
+
+def _along(product: Callable, p: Array) -> tuple[Array, float]:
+    """Return A p and the curvature along p."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        Ap = product(p)
+        curvature = p @ Ap
+    if not 0 < curvature < np.inf:
+        raise LinAlgError(
+            "Conjugate gradients met non-positive curvature, or one that is not finite."
+        )
+    return Ap, curvature
+
+
+def _conjugate(z: Array, first: tuple | None) -> Array:
+    """Return z less its part along a direction, conjugate to it."""
+    if first is None:
+        return z
+    direction, image, curvature = first
+    return z - (image @ z / curvature) * direction
 
 
 class _PastResiduals:

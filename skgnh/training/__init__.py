@@ -6,7 +6,7 @@ from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
 from skgnh.training.point import Point, Trial
 from skgnh.training.recollection import RecollectingObjective, Recollection
 from skgnh.training.run import Patience, Training
-from skgnh.training.schedule import Batch, FullBatch, MiniBatches
+from skgnh.training.schedule import Batch, FullBatch, GrowingBatches, MiniBatches
 from skgnh.training.state import Problem, State
 from skgnh.training.stream import Streamed
 
@@ -14,6 +14,7 @@ __all__ = [
     "Batch",
     "Evidence",
     "FullBatch",
+    "GrowingBatches",
     "Hyper",
     "LevenbergMarquardt",
     "MiniBatches",

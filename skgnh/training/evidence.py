@@ -179,7 +179,7 @@ class Evidence:
         """Return evidence and effective parameters, from the point's factor."""
         factor = point.factor.surrogate
         if factor is None:
-            factor = KFAC(direct=True).factor(point.scaled)
+            factor = KFAC(n_probes=32, direct=True).factor(point.scaled)
         prior = self.prior
         try:
             rest = factor.trace_of_inverse(prior.groups, 0.0)

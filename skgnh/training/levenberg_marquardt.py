@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from skgnh.linalg import check_choice
-from skgnh.training.damping import nielsen
+from skgnh.training.damping import nielsen, success
 from skgnh.training.point import Point, Trial, norm
 from skgnh.training.schedule import Batch
-from skgnh.training.state import Problem, State
+from skgnh.training.state import RECENT, Problem, State
 
 Array = Any
 
@@ -80,9 +80,9 @@ class LevenbergMarquardt:
         First damping, in units of the mean diagonal of the first H (of D, if scaled).
     relative : bool, default=True
         If False, `damping` is absolute.
-    rule : callable, default=nielsen
-        Update of the damping, :func:`~skgnh.training.nielsen` or, for steps judged on
-        unseen rows, :func:`~skgnh.training.success`.
+    rule : callable, optional
+        Update of the damping; None takes :func:`~skgnh.training.success` for steps that
+        are judged on unseen rows, :func:`~skgnh.training.nielsen` for others.
     gradient_tol : float, default=0.0
         Stop when the largest absolute entry of the gradient is at most this.
     step_tol : float, default=0.0
@@ -103,7 +103,7 @@ class LevenbergMarquardt:
     schedule: Any
     damping: float = 1e-2
     relative: bool = True
-    rule: Callable = nielsen
+    rule: Callable | None = None
     gradient_tol: float = 0.0
     step_tol: float = 0.0
     scaling: str = "none"
@@ -136,7 +136,7 @@ class LevenbergMarquardt:
         theta = state.theta
         value, gradient, H = objective.linearize(theta, batch.gradient, batch.curvature)
         # The same rows judge before and after; those of the gradient are known already.
-        if batch.judge is not batch.gradient:
+        if batch.is_judged_unseen:
             value = objective.value(theta, batch.judge)
         if self.scaling == "diagonal":
             state.scale = _running_scale(H, state.scale)
@@ -171,10 +171,11 @@ class LevenbergMarquardt:
             rest = Trial(np.zeros_like(point.theta), point.value)
             yield self._step(point, state, batch, rest, state.damping, 0, True, status)
             return
+        rule = self.rule or (success if batch.is_judged_unseen else nielsen)
         for solves in count(1):
             damping = state.damping
             trial = point.trial(damping, objective, batch.judge)
-            after, state.growth = self.rule(damping, state.growth, trial.gain_ratio)
+            after, state.growth = rule(damping, state.growth, trial.gain_ratio)
             state.damping = float(np.clip(after, *state.bounds))
             status = self._status(trial, point, after > state.bounds[1])
             given_up = solves >= batch.max_trials
@@ -222,6 +223,7 @@ class LevenbergMarquardt:
         theta = point.theta + trial.step if trial.accepted else point.theta
         if left:
             state.theta, state.carried = theta, point.carried
+            state.recent = (*state.recent, trial.accepted)[-RECENT:]
         return Step(
             theta=theta,
             value=trial.value if trial.accepted else point.value,

@@ -18,7 +18,7 @@ class Trial(NamedTuple):
     gain_ratio: float = 0.0
     """Reduction found over reduction predicted; -1 where either is of no use."""
     residual: float = 0.0
-    """``||(H + damping D) s + g|| / ||g||``, from a product with H."""
+    """``||(H + damping D) s + g|| / ||g||``, as the solver's products say."""
     predicted: float = 0.0
     """``-(g^T s + s^T H s / 2)``."""
     products: int = 0
@@ -112,7 +112,7 @@ class Point:
         if self.factor is None:
             self.factor = self.solver.factor(self.scaled, self._carried)
         s = self.factor.solve(-g, damping)
-        Hs = self.scaled @ s
+        Hs = self.factor.image(s)
         if not np.isfinite(Hs).all():
             raise LinAlgError("The step is not finite.")
         return s, Hs

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.training.state import State
+from skgnh.training.state import RECENT, State
 
 Array = Any
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -26,6 +25,11 @@ class Batch:
     """Trials with growing damping before the schedule moves on."""
     ends_epoch: bool = True
     """Whether an iteration, in scikit-learn's sense, is complete after it."""
+
+    @property
+    def is_judged_unseen(self) -> bool:
+        """Whether steps are judged on other rows than they are made of."""
+        return self.judge is not self.gradient
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,67 @@ class MiniBatches:
     def _epoch(self, order: Array) -> list[Array]:
         n_batches = max(1, self.n_rows // self.size)
         return [np.sort(batch) for batch in np.array_split(order, n_batches)]
+
+
+@dataclass(frozen=True)
+class GrowingBatches:
+    """Small batches that double as long as steps do not carry over, up to all rows.
+
+    Steps are judged on the batch that comes next, as those of :class:`MiniBatches`.
+    Where fewer than half of the last eight have brought a reduction there, the noise
+    of a batch is what limits them: the next batches have twice the rows, and all rows
+    once that would be half of them [1]_.
+
+    Parameters
+    ----------
+    n_rows, size : int
+        Number of rows, and of those of the first batches.
+    curvature_size : int
+        Most rows that serve the curvature.
+
+    References
+    ----------
+    .. [1] R. Byrd, G. Chin, J. Nocedal, Y. Wu, "Sample size selection in optimization
+           methods for machine learning", Mathematical Programming 134, 2012.
+    """
+
+    n_rows: int
+    size: int
+    curvature_size: int
+
+    def batches(self, state: State) -> Generator[Batch, Any, None]:
+        """Yield batches until all rows serve each step; an epoch is n_rows of them."""
+        seen = 0
+        while True:
+            self._grow(state)
+            if 2 * state.batch_size > self.n_rows:
+                break
+            rows, judge = self._take_two(state)
+            curvature = rows
+            if self.curvature_size < len(rows):
+                curvature = rows[_draw(state.rng, len(rows), self.curvature_size)]
+            seen += len(rows)
+            yield Batch(rows, curvature, judge, 1, seen >= self.n_rows)
+            seen %= self.n_rows
+        yield from FullBatch(self.n_rows, self.curvature_size).batches(state)
+
+    def _grow(self, state: State) -> None:
+        if state.batch_size is None:
+            state.batch_size = self.size
+        if len(state.recent) == RECENT and 2 * sum(state.recent) < RECENT:
+            state.batch_size, state.recent = 2 * state.batch_size, ()
+
+    def _take_two(self, state: State) -> list[Array]:
+        """Return the next batch of an endless random order, and the one after it."""
+        size = state.batch_size
+        if state.order is None:
+            state.order = np.empty(0, int)
+        while len(state.order) < 2 * size:
+            drawn = state.rng.permutation(self.n_rows)
+            state.order = np.concatenate([state.order, drawn])
+        two = [np.sort(state.order[:size]), np.sort(state.order[size : 2 * size])]
+        state.order = state.order[size:]
+        return two
 
 
 def _draw(rng: Any, n: int, size: int) -> Array:

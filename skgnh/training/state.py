@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 Array = Any
 
+# Points whose success is remembered.
+RECENT = 8
+
 
 class Problem(NamedTuple):
     """What a training minimises, and how it is watched."""
@@ -43,6 +46,10 @@ class State:
     """Largest diagonal of H so far, (P,), where the damping is scaled by it."""
     order: Array | None = None
     """The rows of the next epoch in their order, where one is drawn ahead."""
+    recent: tuple[bool, ...] = ()
+    """Whether the last points, at most eight, were left by a step that succeeded."""
+    batch_size: int | None = None
+    """Rows of the next batches, where they grow."""
     hyper: Any = None
     """Prior precisions and noise, where the evidence chooses them."""
     pending: tuple[Array, float] | None = None

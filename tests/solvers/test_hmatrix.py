@@ -264,7 +264,7 @@ def test_iterations_are_counted_of_the_last_solve():
 
 def test_iteration_begins_at_the_last_solution_of_another_approximation():
     H, rhs = base(), right_hand_side(base())
-    solver = HMatrix(**SMALL, max_iter=1000, rtol=1e-8, decay=1.0, patience=0)
+    solver = HMatrix(**SMALL, max_iter=1000, rtol=1e-8, patience=0)
     first = solver.factor(H)
     x = first.solve(rhs, 1e-2)
     second = solver.factor(H, carried=first.carried())

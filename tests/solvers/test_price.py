@@ -56,7 +56,7 @@ def test_formulas_are_read_as_people_read_them():
     assert value_of("2 n P^2 / 3 + (n r)^2 W", solver, H) == pytest.approx(
         2 * n * P**2 / 3 + n**2 * r**2 * W
     )
-    assert value_of("3 sum(w (f + 1)) max_iter", solver, H) == 150 * (P + W)
+    assert value_of("3 sum(w (f + 1)) max_iter", solver, H) == 9 * (P + W)
 
 
 @pytest.mark.parametrize("name", [name for name in all_solvers() if name not in TEXT])

@@ -24,8 +24,8 @@ from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import DenseMatrix, GaussNewtonHessian
-from skgnh.solvers import CG, Auto, Dense, Gram, Solver, all_solvers
-from skgnh.solvers.preconditioned import conjugate_gradients
+from skgnh.solvers import CG, KFAC, Auto, Dense, Gram, Solver, all_solvers
+from skgnh.solvers.preconditioned import Iterate, conjugate_gradients
 
 DAMPINGS = (1e-5, 1e-2, 1.0, 1e3)
 
@@ -57,7 +57,7 @@ def test_float32_stays_float32(name, damping):
     H, double = TALL.operator(np.float32), TALL.operator()
     b = right_hand_side(H)
     iterative = {"rtol": 1e-6, "max_iter": 1000}
-    settings = iterative if name in ("cg", "sketched_gram") else {}
+    settings = iterative if name in ("cg", "kfac", "sketched_gram") else {}
     factor = all_solvers()[name](**settings).factor(H)
     for rhs in (b, b[:, None]):
         x = factor.solve(rhs, damping)
@@ -246,21 +246,58 @@ def test_full_preconditioner_solves_a_diagonal_matrix_in_one_iteration():
     assert products[1.0] < products[0.75] < products[0.0]
 
 
-def test_iteration_begins_at_the_last_solution():
+def test_first_direction_is_the_last_solution():
     H = prescribed(*np.geomspace(1e-3, 1, 50))
     b = right_hand_side(H)
-    solver = CG(max_iter=1000, rtol=1e-8, decay=1.0)
+    solver = CG(max_iter=1000, rtol=1e-8)
     first = solver.factor(H)
     x = first.solve(b, 1e-2)
-    again = solver.factor(H, first.carried())
-    assert_close(again.solve(b, 1e-2), x, rtol=1e-12)
-    assert again.products == 1 < first.products
-    # Decayed, the beginning is only near: x / 2 leaves half the right-hand side.
-    decayed = CG(max_iter=1, rtol=0.5 + 1e-6, decay=0.5).factor(H, first.carried())
-    assert_close(decayed.solve(b, 1e-2), x / 2, rtol=1e-12)
+    for scale in (1.0, -1e30):
+        again = solver.factor(H, first.carried()._replace(solution=scale * x))
+        assert_close(again.solve(b, 1e-2), x, rtol=1e-10)
+        assert again.products == 1 < first.products
     # A factor of another solver has no solution to give.
     other = solver.factor(H, Dense().factor(H).carried())
     assert_close(other.solve(b, 1e-2), x, rtol=1e-12)
+
+
+def test_one_iteration_is_the_best_of_gradient_and_momentum():
+    H = prescribed(*np.geomspace(1e-3, 1, 50))
+    A = H.array + 1e-2 * np.eye(50)
+    b, momentum = right_hand_side(H), np.random.default_rng(1).standard_normal(50)
+    factor = CG(max_iter=1, rtol=1e-8, exponent=0.0).factor(H, Iterate(momentum, None))
+    x = factor.solve(b, 1e-2)
+    residual = b - A @ momentum * (momentum @ b) / (momentum @ A @ momentum)
+    plane = np.column_stack([momentum, residual])
+    best = plane @ np.linalg.solve(plane.T @ A @ plane, plane.T @ b)
+    assert_close(x, best, rtol=1e-10)
+    assert_close(factor.image(x), H.array @ x, rtol=1e-10)
+    assert factor.products == 2
+
+
+def test_rough_solves_are_in_single_precision_and_come_back_in_double():
+    H = TALL.operator()
+    b, A = right_hand_side(H), H.toarray() + 0.1 * np.eye(H.shape[0])
+    rough = KFAC(max_iter=1000, rtol=1e-2).factor(H)
+    assert rough.inner.solve(b.astype(np.float32), 0.1).dtype == np.float32
+    x = rough.solve(b, 0.1)
+    assert x.dtype == rough.image(x).dtype == np.float64
+    assert np.linalg.norm(A @ x - b) < 1.01e-2 * np.linalg.norm(b)
+    assert_close(rough.image(x), H @ x, rtol=1e-5)
+    # However short the right-hand side is.
+    short = KFAC(max_iter=1000, rtol=1e-2).factor(H).solve(1e-60 * b, 0.1)
+    assert_close(1e60 * short, x, rtol=1e-5)
+
+
+def test_what_overflows_in_single_precision_is_solved_in_double():
+    case = Case("tanh", 1, "squared", n=40)
+    H = case.operator()
+    large = GaussNewtonHessian(H.linearization, H.loss, 1e60 * H.weights, H.ridge)
+    b = right_hand_side(H)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = KFAC(max_iter=1000, rtol=1e-2).factor(large).solve(b, 1e59)
+    left = large @ x + 1e59 * x - b
+    assert np.linalg.norm(left) < 1.01e-2 * np.linalg.norm(b)
 
 
 def test_several_right_hand_sides_do_not_disturb_the_beginning():
