@@ -75,10 +75,8 @@ class HMatrix(Preconditioned):
         Seed.
     max_iter : int, default=100
         Most iterations for a right-hand side.
-    tol : float, default=1e-4
-        Relative progress a step under which Martens' rule stops: less than that of
-        other preconditioners, as iterations are cheap beside what this one costs to
-        make.
+    tol : float, default=5e-4
+        Relative progress a step under which Martens' rule stops.
     rtol, decay, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
@@ -107,7 +105,7 @@ class HMatrix(Preconditioned):
         epsilon: float | str | None = "auto",
         random_state: int = 0,
         max_iter: int = 100,
-        tol: float = 1e-4,
+        tol: float = 5e-4,
         rtol: float | None = None,
         decay: float = 0.95,
         direct: bool = False,
