@@ -1,5 +1,6 @@
 """Entries of the Gauss-Newton Hessian by sampling rows."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,7 @@ class EntrySampler:
 
     def n_draws(self, epsilon: float) -> int:
         """Return ``t = ceil(1 / epsilon^2)``, the rows of an accuracy."""
-        if not 0 < epsilon <= 1:
-            raise ValueError(f"epsilon must be in (0, 1], got {epsilon}.")
-        return int(np.ceil(1 / epsilon**2 * (1 - 1e-12)))
+        return n_draws(epsilon)
 
     def entries(
         self,
@@ -197,6 +196,19 @@ class EntrySampler:
 
         rows = self.hessian.linearization
         return rows.collect(norms, len(index), lambda rows: None)[0]
+
+
+def n_draws(epsilon: float) -> int:
+    """Return ``t = ceil(1 / epsilon^2)``, the rows of an accuracy.
+
+    Raises
+    ------
+    ValueError
+        If epsilon is not in (0, 1].
+    """
+    if not (isinstance(epsilon, Real) and 0 < epsilon <= 1):
+        raise ValueError(f"epsilon must be in (0, 1], got {epsilon}.")
+    return int(np.ceil(1 / epsilon**2 * (1 - 1e-12)))
 
 
 def _draw(importance: Array, t: int, rng: Any) -> tuple[Array, Array, Array]:

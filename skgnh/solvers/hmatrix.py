@@ -5,10 +5,14 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+from sklearn.base import clone
+
 from skgnh.hmatrix import compress
 from skgnh.hmatrix.budget import plan
 from skgnh.linalg import Curvature, check_choice
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
+from skgnh.operators.sampler import n_draws
 from skgnh.solvers.base import Price, sizes
 from skgnh.solvers.hmatrix_factor import Approximation, Choice, HMatrixFactor, Kept
 from skgnh.solvers.preconditioned import Preconditioned
@@ -31,13 +35,20 @@ class HMatrix(Preconditioned):
     parameters, at most 4,096, where most of it is, and leaves for the others; in the
     second it is a tree. H is held exactly where that takes no more.
 
-    What is left open is chosen by products: for a preconditioner by 40 iterations of
-    conjugate gradients for a random right-hand side at the first damping, with and
-    without a tenth of the error's norm added to the damping (which spares the
+    A preconditioner is built of a sample of the rows where that has fewer than n, so
+    that the cost of a build does not grow with n beyond the drawing, O(n r W): base,
+    global part, head and leaves come of one draw, unbiased and positive semidefinite
+    as it is. The iteration corrects it on exact products. The log-determinant that a
+    posterior asks for is that of an approximation built of all rows.
+
+    What is left open is chosen by products: for a preconditioner of all rows by 40
+    iterations of conjugate gradients for a random right-hand side at the first damping,
+    with and without a tenth of the error's norm added to the damping (which spares the
     iterations for what the approximation lacks); for a direct solver by the error of
-    products with random vectors. The choice is kept over the points of a training, and
-    so is the preconditioner until it takes `patience` times as many iterations as when
-    it was new.
+    products with random vectors. Of a sample, whose build costs less than a choice, the
+    first is taken. The choice is kept over the points of a training, and so is the
+    preconditioner until the iterations beyond those of its first step have cost as much
+    as `patience` builds.
 
     Parameters
     ----------
@@ -51,16 +62,21 @@ class HMatrix(Preconditioned):
         unless that basis would take more than half of the storage.
     order : {'natural', 'diagonal', 'angle', 'kernel'}, default='natural'
         Order of the indices in the tree, the head being out of it.
-    patience : float, default=1.5
+    patience : float, default=1.0
         When to build anew; 0 builds at every point.
+    epsilon : float, 'auto' or None, default='auto'
+        Error of the sample, relative to the trace: ``1 / epsilon^2`` rows are drawn by
+        :meth:`skgnh.operators.GaussNewtonHessian.sample`, whose expected squared error
+        in the Frobenius norm is at most ``(epsilon trace(H))^2``. 'auto' draws as many
+        rows as the widest layer has inputs and ``P / r`` more, with which neither the
+        layers' factors nor the whole lack rank for want of rows; None, 0, and 'auto'
+        of a direct solver, take all rows.
     random_state : int, default=0
         Seed.
     max_iter : int, default=100
         Most iterations for a right-hand side.
-    tol : float, default=1e-4
-        Relative progress a step under which Martens' rule stops: less than that of
-        other preconditioners, as iterations are cheap beside what this one costs to
-        make.
+    tol : float, default=5e-4
+        Relative progress a step under which Martens' rule stops.
     rtol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
 
@@ -72,7 +88,10 @@ class HMatrix(Preconditioned):
     """
 
     requires = ("entries", "diagonal")
-    cost = "4 n P storage + P storage^2 + (4 n P + 2 P storage) max_iter"
+    cost = (
+        "4 min(n, max(f) + P / r) P storage + P storage^2 + "
+        "(4 n P + 2 P storage) max_iter"
+    )
     memory = "2 P storage + n W"
     use = "one preconditioner for many points and small dampings; log-determinants"
 
@@ -82,10 +101,11 @@ class HMatrix(Preconditioned):
         share: float | None = None,
         basis: str | None = None,
         order: str = "natural",
-        patience: float = 1.5,
+        patience: float = 1.0,
+        epsilon: float | str | None = "auto",
         random_state: int = 0,
         max_iter: int = 100,
-        tol: float = 1e-4,
+        tol: float = 5e-4,
         rtol: float | None = None,
         direct: bool = False,
     ):
@@ -95,28 +115,63 @@ class HMatrix(Preconditioned):
         self.basis = basis
         self.order = order
         self.patience = patience
+        self.epsilon = epsilon
         self.random_state = random_state
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
         n, _, _, P = sizes(H)
-        made = 4 * n * P * self.storage + P * self.storage**2
+        rows = min(n, self._most_rows(H))
+        made = 4 * rows * P * self.storage + P * self.storage**2
         return Price(made, 2 * P * self.storage), 2 * P * self.storage
 
+    def _most_rows(self, H: Curvature) -> float:
+        """Return how many rows the accuracy asks for."""
+        offered = H.offers.issuperset({"samples", "layers"})
+        if self.epsilon != "auto":
+            rows = n_draws(self.epsilon) if self.epsilon else np.inf
+        elif offered and not self.direct:
+            rows = max(fan for _, fan in H.network.shapes) + H.shape[0] / H.n_roots
+        else:
+            rows = np.inf
+        return rows if offered else np.inf
+
+    def sampled(self, H: Any) -> Any:
+        """Return what an approximation of H is built of: a sample of it, or H."""
+        rows = self._most_rows(H)
+        if rows >= sizes(H).n:
+            return H
+        return H.sample(int(rows), self.random_state)
+
     def _approximate(self, H: Curvature, kept: Any) -> HMatrixFactor:
-        made, bases = [], _bases(H)
+        if isinstance(kept, Kept) and kept.works(H, self.patience * self._worth(H)):
+            return HMatrixFactor.of(H, kept, self.random_state, self._exact(H))
+        S = self.sampled(H)
+        made, bases = [], _bases(S)
         if isinstance(kept, Kept):
-            if kept.works(H, self.patience):
-                return HMatrixFactor.of(H, kept, self.random_state)
             # Unless its basis has come to need too much of the storage.
             with suppress(ValueError):
-                made = [self.approximation(H, kept.approximation.choice, bases)]
-        made = made or [
-            self.approximation(H, choice, bases) for choice in self.choices(H, bases)
-        ]
-        factor = HMatrixFactor(H, made, self.random_state)
+                made = [self.approximation(S, kept.approximation.choice, bases)]
+        if not made:
+            choices = self.choices(S, bases)
+            # Trials on all rows would cost more than the sample has spared.
+            choices = choices if S is H else choices[:1]
+            made = [self.approximation(S, choice, bases) for choice in choices]
+        factor = HMatrixFactor(H, made, self.random_state, self._exact(H))
         if self.direct:
             factor.choose_by_error()
         return factor
+
+    def _worth(self, H: Curvature) -> float:
+        """Return how many iterations cost as much as a build."""
+        n, _, _, P = sizes(H)
+        made, applied = self._parts(H)
+        return made.operations / (4 * n * P + applied)
+
+    def _exact(self, H: Curvature) -> "HMatrix | None":
+        """Return what to ask for determinants, where this samples by itself."""
+        if self.epsilon != "auto" or self._most_rows(H) >= sizes(H).n:
+            return None
+        return clone(self).set_params(epsilon=None, direct=True)
 
     def choices(self, H: Any, bases: Callable | None = None) -> list[Choice]:
         """Return what there is to choose among for H."""

@@ -104,15 +104,15 @@ class Kept(NamedTuple):
     """Without a factorisation."""
     first: int | None
     """Iterations that the first step took by it."""
-    last: int | None
-    """Iterations of the last step."""
+    lost: int
+    """Iterations beyond as many, of all steps since."""
 
-    def works(self, H: Curvature, patience: float) -> bool:
-        """Say whether it still takes no more than `patience` times its first count."""
+    def works(self, H: Curvature, worth: float) -> bool:
+        """Say whether it has lost fewer iterations than a new one is worth."""
         A = self.approximation
         if self.first is None or A.shape != H.shape or A.dtype != H.dtype:
             return False
-        return self.last <= patience * self.first
+        return self.lost < worth
 
 
 class HMatrixFactor(Factor):
@@ -124,10 +124,18 @@ class HMatrixFactor(Factor):
 
     name = "HMatrix"
 
-    def __init__(self, H: Curvature, approximations: list[Approximation], seed: int):
+    def __init__(
+        self,
+        H: Curvature,
+        approximations: list[Approximation],
+        seed: int,
+        exact: Any = None,
+    ):
         super().__init__(H)
         self._seed, self._open = seed, approximations
-        self._first, self._iterations = None, None
+        self._first, self._iterations, self._lost = None, None, 0
+        # The solver to ask for determinants, and its factor once it has been.
+        self._exact, self._exact_factor = exact, None
         if len(approximations) == 1:
             (only,) = approximations
             if only.choice.shift and not only.shift:
@@ -136,18 +144,20 @@ class HMatrixFactor(Factor):
             self._open = [only]
 
     @classmethod
-    def of(cls, H: Curvature, kept: Kept, seed: int) -> "HMatrixFactor":
+    def of(
+        cls, H: Curvature, kept: Kept, seed: int, exact: Any = None
+    ) -> "HMatrixFactor":
         """Return the factor that goes on with an approximation of another point."""
         # Its factorisations are its own.
-        factor = cls(H, [kept.approximation.bare()], seed)
-        factor._first, factor._iterations = kept.first, kept.last
+        factor = cls(H, [kept.approximation.bare()], seed, exact)
+        factor._first, factor._lost = kept.first, kept.lost
         return factor
 
     def carried(self) -> Kept | None:
         """Return the approximation that was chosen, if one was, and its counts."""
         if self.approximation is None:
             return None
-        return Kept(self.approximation.bare(), self._first, self._iterations)
+        return Kept(self.approximation.bare(), self._first, self._lost)
 
     @property
     def choice(self) -> Choice | None:
@@ -168,6 +178,7 @@ class HMatrixFactor(Factor):
     def iterations(self, n: int) -> None:
         self._iterations = n
         self._first = n if self._first is None else self._first
+        self._lost += max(n - self._first, 0)
 
     # ---- the choice -----------------------------------------------------------------
 
@@ -242,6 +253,14 @@ class HMatrixFactor(Factor):
         return self._open[0].solve(rhs, damping)
 
     def logdet(self, damping: float) -> float:
-        """Return ``log det (H + damping I)`` of the approximation."""
+        """Return ``log det (H + damping I)`` of the approximation.
+
+        Where that is of a sample, of one of all rows, made once: what the sample lacks
+        a preconditioner can do without, but not a determinant.
+        """
+        if self._exact is not None:
+            if self._exact_factor is None:
+                self._exact_factor = self._exact.factor(self._H)
+            return self._exact_factor.logdet(damping)
         self.choose_by_trial(damping)
         return self._open[0].logdet(damping)

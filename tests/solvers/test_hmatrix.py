@@ -106,11 +106,12 @@ def test_preconditioner_takes_fewer_iterations_than_the_diagonal(
     rhs = H @ right_hand_side(H)
     damping = 1e-2 * H.diagonal().mean()
     settings = {"max_iter": 5000, "rtol": 1e-3}
+    every = {"epsilon": None, **settings}
     products = []
     for solver in (
         CG(**settings),
-        HMatrix(*pure, "own", order, **settings),
-        HMatrix(*mixed, "own", order, **settings),
+        HMatrix(*pure, "own", order, **every),
+        HMatrix(*mixed, "own", order, **every),
     ):
         factor = solver.factor(H)
         x = factor.solve(rhs, damping)
@@ -219,7 +220,7 @@ def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
     far = near(H, 30.0)
     second = solver.factor(far, carried=first.carried())
     assert matrix_of(second) is matrix_of(first)  # it only shows when it is used
-    second.inner.iterations = int(solver.patience * when_new) + 1
+    second.inner.iterations = when_new + int(worth(solver, far)) + 1
     third = solver.factor(far, carried=second.carried())
     assert matrix_of(third) is not matrix_of(first)
     third.solve(rhs, 1e-2)
@@ -227,21 +228,31 @@ def test_approximation_is_made_anew_once_it_takes_too_many_iterations():
     assert matrix_of(kept) is matrix_of(third)
 
 
+def worth(solver, H):
+    """Iterations that cost as much as a build, by the price."""
+    n, P = H.shape[0], H.shape[0]
+    build = 4 * n * P * solver.storage + P * solver.storage**2
+    return build / (4 * n * P + 2 * P * solver.storage)
+
+
 @pytest.mark.parametrize(
     ("patience", "counts", "kept"),
     [
-        (1.5, [10, 15], True),
-        (1.5, [10, 16], False),
-        (1.5, [10, 16, 12], True),  # it is the last count that matters
-        (1.0, [10, 10], True),
-        (1.0, [10, 11], False),
-        (3.0, [4, 30], False),
+        (1.0, [10], True),
+        (1.0, [10, 32], True),  # a build costs 22.3 iterations here
+        (1.0, [10, 33], False),
+        (1.0, [10, 21, 21], True),
+        (1.0, [10, 21, 22], False),  # it is all that was lost since that matters
+        (1.0, [10, 0, 0, 33], False),
+        (0.5, [10, 21], True),
+        (0.5, [10, 22], False),
         (0, [10], False),
-        (1.5, [], False),  # never used: nothing is known of it
+        (1.0, [], False),  # never used: nothing is known of it
     ],
 )
-def test_patience_is_a_multiple_of_the_first_count(patience, counts, kept):
+def test_patience_is_a_number_of_builds_worth_of_iterations(patience, counts, kept):
     solver = HMatrix(**SMALL, patience=patience)
+    assert 22 < worth(solver, base()) < 23
     first = solver.factor(base())
     for count in counts:
         first.inner.iterations = count
@@ -314,7 +325,7 @@ def network_hessian(kind, dtype=np.float64):
     )
 
 
-ITERATE = {"max_iter": 2000, "rtol": 1e-3}
+ITERATE = {"max_iter": 2000, "rtol": 1e-3, "epsilon": None}
 KINDS = ("autoencoder", "classifier")
 
 
@@ -553,7 +564,7 @@ def flat_hessian():
 
 def test_basis_that_outgrows_the_storage_is_left():
     H = flat_hessian()
-    solver = HMatrix(16, patience=0, **EXACT)
+    solver = HMatrix(16, patience=0, epsilon=None, **EXACT)
     first = solver.factor(H)
     made = HMatrix(140).approximation(H, Choice(0.05, 0.25))
     first.inner = HMatrixFactor(H, [made], 0)
@@ -605,6 +616,122 @@ def test_damping_that_is_not_positive_is_refused_after_the_trials():
         factor.solve(right_hand_side(network_hessian("classifier")), -1.0)
 
 
+# ---- of sampled rows -----------------------------------------------------------------
+
+
+@cache
+def many_rows(n=4000):
+    """An autoencoder of more rows than a sample takes."""
+    rng = np.random.default_rng(0)
+    network = MLP((40, 6, 40), ("tanh",))
+    X = rng.standard_normal((n, 10)) @ rng.standard_normal((10, 40)) / 3
+    X += 0.3 * rng.standard_normal(X.shape)
+    theta = network.initialize(np.random.default_rng(0), np.float64)
+    return GaussNewtonHessian(
+        Linearization(network, theta, append_one(X)),
+        LOSSES["identity"],
+        np.full(n, 1 / n),
+        1e-5 * network.weight_mask(),
+    )
+
+
+def rows_of(solver, H):
+    return solver.sampled(H).linearization.n_rows
+
+
+def test_rows_that_a_build_takes_do_not_grow_with_the_rows_there_are():
+    # As many as the widest layer has inputs, and P / r; drawn twice, kept once.
+    H = many_rows()
+    most = 41 + H.shape[0] / 40
+    for n in (1000, 4000):
+        assert 0.9 * most < rows_of(HMatrix(24), many_rows(n)) <= most
+        assert 80 < rows_of(HMatrix(24, epsilon=0.1), many_rows(n)) <= 100
+        for solver in (HMatrix(24, epsilon=None), HMatrix(24, direct=True)):
+            assert solver.sampled(many_rows(n)) is many_rows(n)
+    assert rows_of(HMatrix(24, epsilon=0.1, direct=True), H) <= 100
+    few = many_rows(50)
+    assert HMatrix(24).sampled(few) is few
+    dense = DenseMatrix(low_rank(70, 90))
+    assert HMatrix(24).sampled(dense) is dense
+    part = H.restricted(np.arange(50))
+    assert HMatrix(24).sampled(part) is part
+
+
+def test_build_of_a_sample_multiplies_by_nothing_else(monkeypatch):
+    rows, product = [], GaussNewtonHessian._matmat
+
+    def record(H, V):
+        rows.append(H.linearization.n_rows)
+        return product(H, V)
+
+    monkeypatch.setattr(GaussNewtonHessian, "_matmat", record)
+    factor = HMatrix(24, **EXACT).factor(many_rows())
+    assert rows
+    assert max(rows) < 100
+    factor.inner.solve(np.ones(many_rows().shape[0]), 1e-2)
+    # Nor does the choice: the first is taken.
+    assert max(rows) < 100
+    assert factor.products == 0
+
+
+@pytest.mark.parametrize(("epsilon", "most"), [("auto", 2.8), (0.05, 1.3)])
+def test_sample_keeps_the_iterations_low(epsilon, most):
+    H = many_rows()
+    for share in (1e-1, 1e-2):
+        counts = []
+        damping = share * H.diagonal().mean()
+        for accuracy in (None, epsilon):
+            solver = HMatrix(24, epsilon=accuracy, max_iter=2000, rtol=1e-3)
+            factor = solver.factor(H)
+            factor.solve(right_hand_side(H), damping)
+            counts.append(factor.inner.iterations)
+        assert counts[1] <= most * counts[0]
+
+
+@pytest.mark.parametrize("epsilon", ["auto", 0.5])
+def test_approximation_of_a_sample_is_positive_semidefinite(epsilon):
+    H = many_rows()
+    factor = HMatrix(24, epsilon=epsilon, **EXACT).factor(H)
+    values = np.linalg.eigvalsh(array_of(factor.inner.approximation))
+    assert values[0] >= -1e-12 * values[-1]
+    A = H.toarray() + 1e-3 * np.eye(H.shape[0])
+    x = factor.solve(right_hand_side(H), 1e-3)
+    assert_close(x, np.linalg.solve(A, right_hand_side(H)), rtol=1e-8)
+
+
+def test_approximation_of_samples_is_without_bias():
+    # Storage for all of the sample: the mean over seeds goes to H as they grow.
+    H, n_seeds, epsilon = many_rows(), 64, 0.2
+    A, total = H.toarray(), 0.0
+    for seed in range(n_seeds):
+        solver = HMatrix(300, epsilon=epsilon, random_state=seed)
+        total = total + array_of(solver.factor(H).inner.approximation)
+    error = np.linalg.norm(total / n_seeds - A)
+    assert error <= 1.5 * epsilon * H.trace() / np.sqrt(n_seeds)
+    assert error < 0.1 * np.linalg.norm(A)
+
+
+def test_seed_decides_the_sample():
+    H, rhs = many_rows(), right_hand_side(many_rows())
+    first, again, other = (
+        HMatrix(24, random_state=seed).factor(H).inner.solve(rhs, 1e-2)
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.linalg.norm(first - other) > 1e-6 * np.linalg.norm(first)
+
+
+def test_determinant_is_of_all_rows_unless_an_accuracy_is_given():
+    H = many_rows()
+    exact, sampled, asked = (
+        HMatrix(24, epsilon=epsilon).factor(H).logdet(1e-3)
+        for epsilon in (None, "auto", 0.1)
+    )
+    expected = np.linalg.slogdet(H.toarray() + 1e-3 * np.eye(H.shape[0]))[1]
+    assert abs(sampled - expected) <= 1.05 * abs(exact - expected) + 1e-6
+    assert abs(asked - expected) > abs(sampled - expected)
+
+
 # ---- refusals ------------------------------------------------------------------------
 
 
@@ -616,6 +743,8 @@ def test_damping_that_is_not_positive_is_refused_after_the_trials():
         ({"basis": "eigen"}, "Unknown basis 'eigen'; choose among"),
         ({"basis": "kronecker"}, "basis='kronecker' needs a Gauss-Newton Hessian"),
         ({"order": "random"}, "Unknown order 'random'"),
+        ({"epsilon": 1.5}, r"epsilon must be in \(0, 1\], got 1.5"),
+        ({"epsilon": "all"}, r"epsilon must be in \(0, 1\], got all"),
         ({"max_iter": 0}, "max_iter must be an integer >= 1, got 0"),
     ],
 )

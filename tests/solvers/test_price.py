@@ -35,7 +35,7 @@ def value_of(formula, solver, H):
     w, f = np.array(shapes, dtype=float).T
     names = {
         **{"n": n, "r": r, "W": W, "P": P, "w": w, "f": f, "saved": saved},
-        **{"sum": np.sum, "min": min, "m": kept / (n * r) - 3 * n * r},
+        **{"sum": np.sum, "min": min, "max": np.max, "m": kept / (n * r) - 3 * n * r},
         **solver.get_params(),
     }
     if "n_gradients" in names:
@@ -43,7 +43,7 @@ def value_of(formula, solver, H):
     tokens = re.findall(r"[A-Za-z_]+|\d+|[-+*/^(),]", formula)
     text = ""
     for before, token in zip(["", *tokens], tokens, strict=False):
-        joins = re.match(r"[\w)]", before) and before not in ("sum", "min")
+        joins = re.match(r"[\w)]", before) and before not in ("sum", "min", "max")
         text += "*" if joins and re.match(r"[\w(]", token) else ""
         text += token.replace("^", "**")
     return eval(text, {"__builtins__": {}}, names)
