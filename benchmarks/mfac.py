@@ -1,4 +1,4 @@
-"""M-FAC: accuracy, cost, pruning and training.
+"""M-FAC: accuracy, cost, pruning and training, and beside its authors' algorithms.
 
     python benchmarks/mfac.py --quick
     python benchmarks/mfac.py --data mnist.npz --json mfac.json
@@ -10,7 +10,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 from sklearn.datasets import fetch_openml, load_digits
@@ -223,7 +223,181 @@ def training(arguments):
     return rows
 
 
-PARTS = {"a": accuracy, "b": cost, "c": pruning, "d": training}
+# ---- the algorithms of the paper -----------------------------------------------------
+
+
+class Static:
+    """Algorithm 1: ``H_i^-1 x = H_(i-1)^-1 x - v_i (v_i^T x) / q_i``, by blocks.
+
+    ``v_i = g_i / lam - sum_(j<i) (v_j^T g_i / q_j) v_j`` and ``q_i = m + g_i^T v_i``,
+    for all blocks of coordinates at once, with V of shape (blocks, m, b).
+    """
+
+    def __init__(self, G, damping, block_size=None):
+        (m, P), self.damping = G.shape, damping
+        G = G.reshape(m, -1, block_size or P).swapaxes(0, 1)
+        self.V, self.q = np.empty(G.shape, G.dtype), np.empty((len(G), m), G.dtype)
+        for i in range(m):
+            g, V, v = G[:, i], self.V[:, :i], self.V[:, i]
+            inside = np.matmul(V, g[:, :, None])[..., 0] / self.q[:, :i]
+            v[:] = g / damping - np.matmul(inside[:, None], V)[:, 0]
+            self.q[:, i] = m + np.einsum("nb,nb->n", g, v)
+
+    def product(self, x):
+        blocks = x.reshape(len(self.V), -1)
+        inside = np.matmul(self.V, blocks[:, :, None])[..., 0] / self.q
+        out = blocks / self.damping - np.matmul(inside[:, None], self.V)[:, 0]
+        return out.ravel()
+
+    def entry(self, a, b):
+        (n, i), (k, j) = (divmod(c, self.V.shape[2]) for c in (a, b))
+        inside = self.V[n, :, i] @ (self.V[k, :, j] / self.q[n]) if n == k else 0.0
+        return (a == b) / self.damping - inside
+
+
+class Dynamic:
+    """Algorithm 2: all of it in the m x m scalar products of a ring of gradients.
+
+    ``D_ij = g_i^T H_(i-1)^-1 g_j`` for j >= i, ``q_i = m + D_ii``, and the vectors of
+    the static form as ``v_i = sum_k C_ik g_k``.
+    """
+
+    def __init__(self, G, damping):
+        self.G, self.damping, self.last = G.copy(), damping, 0
+        self.dots = self.G @ self.G.T
+        self._recur()
+
+    def _recur(self):
+        m, D = len(self.G), self.dots / self.damping
+        C, q = np.eye(m, dtype=D.dtype) / self.damping, np.empty(m, D.dtype)
+        for i in range(m):
+            q[i] = m + D[i, i]
+            D[i + 1 :, i + 1 :] -= np.outer(D[i, i + 1 :] / q[i], D[i, i + 1 :])
+            C[i, :i] = -(D[:i, i] / q[:i]) @ C[:i, :i]
+        self.D, self.C, self.q = D, C, q
+
+    def product(self, x, dots=None):
+        inside = (self.G @ x if dots is None else dots) / self.damping
+        for i in range(len(inside) - 1):
+            inside[i + 1 :] -= self.D[i, i + 1 :] * (inside[i] / self.q[i])
+        return x / self.damping - ((inside / self.q) @ self.C) @ self.G
+
+    def replace(self, g):
+        self.G[self.last] = g
+        dots = self.G @ g
+        self.dots[self.last], self.dots[:, self.last] = dots, dots
+        self.last = (self.last + 1) % len(self.G)
+        self._recur()
+        return dots
+
+    def replace_and_product(self, g):
+        return self.product(g, self.replace(g))
+
+
+def beside_authors(arguments):
+    """Milliseconds of the paper's algorithms and of ours, in turn, single precision."""
+    sizes = [(32, 100_000), (128, 100_000), (32, 1_000_000)]
+    rows = []
+    for m, P in sizes[: 1 if arguments.quick else None]:
+        rng = np.random.default_rng(0)
+        G, damping = rng.standard_normal((m, P), dtype=np.float32), 0.1
+        rate = least_passes(G, G[0].copy())
+        for block_size in (None, 2000, 250):
+            rows += static_forms(G, damping, block_size, rate, arguments.repeat)
+        rows += dynamic_forms(G, damping, rate, arguments.repeat)
+    return rows
+
+
+def least_passes(G, x, repeat=9):
+    """Seconds of one pass over G by a product with it: the rate of the memory."""
+    calls = {"there": lambda: G @ x, "back": lambda: G[:, 0].copy() @ G}
+    return min(np.median(times) for times in in_turn(calls, repeat).values())
+
+
+def static_forms(G, damping, block_size, rate, repeat):
+    x = G[0].copy()
+    made = {
+        "theirs": Static(G, damping, block_size),
+        "ours": RankOneInverse(G, damping, block_size),
+    }
+    theirs, ours = made.values()
+    a, b = np.array([3]), np.array([7])
+    forms = {
+        "build": (
+            None,
+            lambda: Static(G, damping, block_size),
+            lambda: RankOneInverse(G, damping, block_size),
+        ),
+        "product": (2, lambda: theirs.product(x), lambda: ours @ x),
+        "entry": (None, lambda: theirs.entry(3, 7), lambda: ours.entries(a, b)),
+    }
+    label = "static" if block_size is None else f"static, blocks of {block_size}"
+    return [
+        compared(f"{label}: {name}", G, form, rate, 3 if name == "build" else repeat)
+        for name, form in forms.items()
+    ]
+
+
+def dynamic_forms(G, damping, rate, repeat):
+    x, g = G[0].copy(), G[1].copy()
+    theirs, ours = Dynamic(G, damping), GradientBuffer(*G.shape, G.dtype)
+    for row in G:
+        ours.append(row)
+
+    def replace():
+        ours.append(g)
+        ours._factorised(damping)
+
+    def replace_and_product():
+        ours.append(g)
+        return ours.solve_last(damping)
+
+    forms = {
+        "product": (2, lambda: theirs.product(x), lambda: ours.solve(x, damping)),
+        "replace": (1, lambda: theirs.replace(g), replace),
+        "both": (2, lambda: theirs.replace_and_product(g), replace_and_product),
+    }
+    return [
+        compared(f"dynamic: {name}", G, form, rate, repeat)
+        for name, form in forms.items()
+    ]
+
+
+def compared(name, G, form, rate, repeat):
+    """Return a row: both times, the quartiles of their ratio, and our memory's rate."""
+    passes, theirs, ours = form
+    times = in_turn({"theirs": theirs, "ours": ours}, repeat)
+    ratio = np.quantile(times["theirs"] / times["ours"], (0.25, 0.5, 0.75))
+    row = {"form": name, "m": len(G), "P": G.shape[1]}
+    row |= {key: 1e3 * float(np.median(value)) for key, value in times.items()}
+    row |= {"theirs / ours": float(ratio[1]), "quartiles": ratio[::2].round(2).tolist()}
+    if passes:
+        took = float(np.median(times["ours"]))
+        row["GB / s"] = passes * G.nbytes / took / 1e9
+        row["of the rate"] = passes * rate / took
+    return row
+
+
+def in_turn(calls, repeat):
+    """Return the processor's seconds of each call, taken in turn after a warm one."""
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeat):
+        for name, call in calls.items():
+            start = process_time()
+            call()
+            times[name].append(process_time() - start)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+PARTS = {
+    "a": accuracy,
+    "b": cost,
+    "c": pruning,
+    "d": training,
+    "e": beside_authors,
+}
 
 
 def show(part, rows):
@@ -238,13 +412,14 @@ def show(part, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="a,b,c,d")
+    parser.add_argument("--parts", default="a,b,c,d,e")
     parser.add_argument("--data", help="MNIST as .npz; from OpenML if not given")
     parser.add_argument("--quick", action="store_true", help="digits, small sizes")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--penalties", default="1e-4,10", help="alphas of part c")
     parser.add_argument("--paper", action="store_true", help="its form too in part c")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--repeat", type=int, default=15, help="of part e")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

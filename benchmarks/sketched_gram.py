@@ -4,30 +4,27 @@
     python benchmarks/sketched_gram.py --quick
 
 f(x) = m^-1/2 sum_r a_r relu(w_r^T x) with a_r = +-1 fixed, rows of norm one and random
-labels +-1: the setting of van den Brand, Peng, Song and Weinstein (2021). Then the time
-of one solve by the exact Gram matrix, by its sketch and by plain conjugate gradients on
-fully trained networks, and what :class:`skgnh.solvers.Auto` predicts.
+labels +-1: the setting of van den Brand, Peng, Song and Weinstein (2021), and the same
+through the estimator. Then the time of one solve by the Gram matrix, by its sketch
+and by conjugate gradients on fully trained networks, and what
+:class:`skgnh.solvers.Auto` predicts.
 """
 
 import argparse
 import json
 from time import perf_counter
-from types import SimpleNamespace
 
 import numpy as np
 from hmatrix_report import table
 from scipy.linalg import cholesky, solve_triangular
-from scipy.sparse.linalg import LinearOperator
 from sklearn import config_context
-from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
-from skgnh.linalg import Curvature
+from skgnh import GaussNewtonMLPRegressor
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.operators import GaussNewtonHessian
-from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.sketch import sketched_grams
 from skgnh.solvers import CG, Auto, Gram, SketchedGram
 from skgnh.solvers.preconditioned import conjugate_gradients
@@ -35,64 +32,11 @@ from skgnh.solvers.preconditioned import conjugate_gradients
 N_FEATURES = 16
 # In units of the mean diagonal of the Gram matrix: the reference has none.
 TINY = 1e-9
+# The estimator's first damping: it falls with every step.
+FIRST = 1e-6
 
 
 # ---- the setting of the reference ----------------------------------------------------
-
-
-class FirstLayerRoot(LinearOperator):
-    """Row i is ``B_i x x_i`` with ``B_i = m^-1/2 a * (W x_i > 0)``: (n, m d)."""
-
-    n_roots = 1
-
-    def __init__(self, B, X):
-        self.B, self.X = B, X
-        n, (m, d) = len(X), (B.shape[1], X.shape[1])
-        super().__init__(B.dtype, (n, m * d))
-        self.network = MLP((d, m), ())
-        self.linearization = Linearization(self.network, np.zeros(1), X)
-
-    def _matvec(self, v):
-        V = v.reshape(self.B.shape[1], -1)
-        return sum(
-            np.einsum("im,im->i", self.X @ V[part].T, self.B[:, part])
-            for part in cached(self.B.shape[1])
-        )
-
-    def _rmatvec(self, u):
-        scaled = u.reshape(-1, 1) * self.X
-        return (self.B.T @ scaled).ravel()
-
-    def walk_anew(self, n_columns=0):
-        return 1, self._factors
-
-    def _factors(self, rows):
-        return LayerFactors([append_one(self.X[rows])], [self.B[rows, None]])
-
-    def grams(self, ridges):
-        return [(self.X @ self.X.T) * (self.B @ self.B.T)]
-
-
-# One for all parameters.
-RIDGES = [np.zeros(N_FEATURES + 1)]
-
-
-class FirstLayer(Curvature):
-    """The Gauss-Newton Hessian in W of half the squared error, as solvers take it."""
-
-    offers = frozenset({"gram", "layers", "root"})
-
-    def __init__(self, B, X):
-        self.root = FirstLayerRoot(B, X)
-        self.network, P = self.root.network, self.root.shape[1]
-        super().__init__(B.dtype, (P, P))
-        self.ridge = np.zeros(P)
-
-    def _matvec(self, v):
-        return self.root.rmatvec(self.root.matvec(v))
-
-    def gram_by_ridge(self, grams=FirstLayerRoot.grams):
-        return [(0.0, grams(self.root, ridges=RIDGES)[0])]
 
 
 class TwoLayer:
@@ -103,45 +47,43 @@ class TwoLayer:
         X = rng.standard_normal((n, N_FEATURES))
         self.X = X / np.linalg.norm(X, axis=1, keepdims=True)
         self.y = rng.choice([-1.0, 1.0], n)
-        self.W = rng.standard_normal((width, N_FEATURES))
-        self.signs = rng.choice([-1.0, 1.0], width) / width**0.5
+        self.network = MLP((N_FEATURES, width, 1), ("relu",))
+        self.theta = self.network.initialize(rng, init="ntk")
+        # With zeros in the place of their ones, these rows have no biases.
+        self.inputs = np.column_stack([self.X, np.zeros(n)])
 
     def residual(self):
-        return -self.y + sum(
-            np.maximum(self.X @ self.W[part].T, 0) @ self.signs[part]
-            for part in cached(len(self.W))
-        )
+        return self.network.outputs(self.theta, self.inputs)[:, 0] - self.y
 
     def operator(self):
-        B = np.empty((len(self.X), len(self.W)))
-        for part in cached(len(self.W)):
-            B[:, part] = (self.X @ self.W[part].T > 0) * self.signs[part]
-        return FirstLayer(B, self.X)
+        """The Gauss-Newton Hessian in W of half the squared error."""
+        rows = Linearization(self.network, self.theta, self.inputs)
+        H = GaussNewtonHessian(rows, LOSSES["identity"], np.ones(len(self.X)))
+        return H.restricted(np.arange(self.network.offsets[1]))
 
     def step(self, solver):
         """Take one unit step of Gauss-Newton."""
         H, residual = self.operator(), self.residual()
-        damping = TINY * (H.root.B**2).sum() / len(self.X)
         factor = solver.factor(H)
-        self.W -= factor.lstsq(residual, damping).reshape(self.W.shape)
+        step = factor.lstsq(residual, TINY * H.trace() / len(self.X))
+        self.theta[: len(step)] -= step
         return factor
 
-
-def cached(width):
-    """Return slices of neurons whose numbers stay in cache."""
-    return list(gen_batches(width, 1024))
-
-
-class Exact:
-    """``J^T (J J^T + damping I)^-1 target`` by the exact Gram matrix."""
-
-    def factor(self, H):
-        ((_, G),) = H.gram_by_ridge()
-
-        def lstsq(target, damping):
-            return H.root.rmatvec(np.linalg.solve(G + damping * np.eye(len(G)), target))
-
-        return SimpleNamespace(lstsq=lstsq, iterations=0)
+    def regressor(self, solver, seed, n_steps):
+        """The same by the estimator: first layer trained, biases too."""
+        return GaussNewtonMLPRegressor(
+            hidden_layer_sizes=self.network.layer_units[1:-1],
+            activation="relu",
+            init="ntk",
+            trainable_layers=[0],
+            standardize=False,
+            solver=solver,
+            alpha=0,
+            damping=FIRST,
+            tol=0,
+            max_iter=n_steps,
+            random_state=seed,
+        )
 
 
 # ---- parts ---------------------------------------------------------------------------
@@ -152,8 +94,8 @@ def quality(args):
     rows, n = [], args.rows
     for width in args.widths:
         problem = TwoLayer(n, width, args.seed)
-        root, target = problem.operator().root, problem.residual()
-        G = root.grams(RIDGES)[0]
+        H, target = problem.operator(), problem.residual()
+        root, G = H.root, H.gram()
         rows.append(
             {
                 "width": width,
@@ -167,7 +109,7 @@ def quality(args):
             found = []
             for seed in range(args.repeat):
                 rng = np.random.default_rng((args.seed, seed))
-                way = (transform, factor, along, rng, RIDGES)
+                way = (transform, factor, along, rng, [np.zeros(N_FEATURES + 1)])
                 R = cholesky(sketched_grams(root, *way)[0])
                 M = solve_triangular(R, G, trans="T")
                 M = solve_triangular(R, M.T, trans="T")
@@ -202,27 +144,34 @@ def iterations(root, target, R, rtol=1e-6):
 
 
 def outer(args):
-    """Ratios of the squared residual over the outer steps."""
+    """Ratios of the squared residual over the steps of the estimator's training."""
     rows = []
     for width in args.widths:
-        for name, solver in {"exact": Exact(), "sketched": SketchedGram()}.items():
+        for solver in ("gram", "sketched_gram"):
             for seed in range(args.repeat):
-                problem, ratios, counts = TwoLayer(args.rows, width, seed), [], []
-                norms = [np.sum(problem.residual() ** 2)]
-                # Below this, the early end of the iterations is all there is.
-                while len(ratios) < 8 and norms[-1] > 1e-12 * norms[0]:
-                    counts.append(problem.step(solver).iterations)
-                    norms.append(np.sum(problem.residual() ** 2))
-                    ratios.append(norms[-1] / norms[-2])
+                problem = TwoLayer(args.rows, width, seed)
+                X, y = problem.X, problem.y
+                model = problem.regressor(solver, seed, 5)
+                model.fit(X, y)
+                theta = problem.network.initialize(
+                    np.random.RandomState(seed), init="ntk"
+                )
+                # The estimator's start has the mean as its output bias.
+                f = problem.network.outputs(theta, append_one(X))[:, 0] + y.mean()
+                losses = np.array([0.5 * np.mean((f - y) ** 2), *model.loss_curve_])
+                # Below this, rounding and the early end of the iterations are all.
+                losses = losses[: 1 + np.count_nonzero(losses > 1e-12 * losses[0])]
+                ratios, history = losses[1:] / losses[:-1], model.history_
                 rows.append(
                     {
                         "width": width,
-                        "solver": name,
+                        "solver": solver,
                         "seed": seed,
                         "steps": len(ratios),
+                        "refused": len(history["value"]) - model.n_iter_,
                         "worst ratio": max(ratios),
                         "ratios": " ".join(f"{r:.1g}" for r in ratios),
-                        "iterations": max(counts),
+                        "products": int(max(history["products"])),
                     }
                 )
     return rows

@@ -6,7 +6,7 @@ layer l is the matrix ``Theta_l`` of shape ``(width_out, width_in + 1)``, row-ma
     z_l = a_l Theta_l^T,    a_(l+1) = (s(z_l), 1),    a_0 = (x, 1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from scipy import sparse
 
-from skgnh.linalg import checked_index
+from skgnh.linalg import check_choice, checked_index
 
 Array = Any
 
@@ -92,6 +92,9 @@ ACTIVATIONS = {
     "tanh": _Tanh(),
     "relu": _Relu(),
 }
+
+# What the first parameters may be drawn as, see :meth:`MLP.initialize`.
+INITS = ("glorot", "ntk")
 
 
 def append_one(X: Array) -> Array:
@@ -205,6 +208,15 @@ class MLP:
         """Number of outputs d."""
         return self.layer_units[-1]
 
+    @property
+    def moving(self) -> Sequence[int]:
+        """Which layers theta holds: all of them."""
+        return range(len(self.layer_units) - 1)
+
+    def matrices(self, theta: Array) -> list[Array]:
+        """Return every layer's parameters, also of those that theta does not hold."""
+        return self.unpack(theta)
+
     def locate(self, index: Array) -> tuple[Array, Array, Array]:
         """Return layer, output neuron mu and input neuron nu of parameters.
 
@@ -252,12 +264,38 @@ class MLP:
             layer[:, -1] = 0.0
         return mask
 
-    def initialize(self, rng: Any, dtype: Any = np.float64) -> Array:
-        """Draw theta from scikit-learn's range, in scikit-learn's order.
+    def initialize(
+        self, rng: Any, dtype: Any = np.float64, init: str = "glorot"
+    ) -> Array:
+        r"""Draw theta.
 
-        Weights and biases are uniform in ``+-sqrt(gain / (width_in + width_out))``
-        (Glorot and Bengio, 2010).
+        Parameters
+        ----------
+        rng : numpy.random.Generator or RandomState
+            Source of randomness.
+        dtype : dtype, default=float64
+            Precision.
+        init : {'glorot', 'ntk'}, default='glorot'
+            With 'glorot', scikit-learn's range in scikit-learn's order: weights and
+            biases are uniform in ``+-sqrt(gain / (width_in + width_out))`` [1]_. With
+            'ntk' the start of the theory of wide networks [2]_, without biases,
+
+            .. math:: z_1 = W_1 x, \quad z_{l+1} = m_l^{-1/2} W_{l+1} s(z_l), \quad
+                      z = m^{-1/2} A\, s(z_L),
+
+            for layers of widths :math:`m_l`, the last m: independent normal W of
+            variance one, and A of random signs. The factors are part of theta.
+
+        References
+        ----------
+        .. [1] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep
+               feedforward neural networks", AISTATS 2010.
+        .. [2] J. van den Brand, B. Peng, Z. Song, O. Weinstein, "Training
+               (overparametrized) neural networks in near-linear time", ITCS 2021.
         """
+        check_choice(init, "init", INITS)
+        if init == "ntk":
+            return self._wide_start(rng).astype(dtype)
         # scikit-learn takes one activation for all layers; the output layer follows
         # the last hidden one.
         names = (*self.activations, *(self.activations[-1:] or ("identity",)))
@@ -268,10 +306,21 @@ class MLP:
             intercepts.append(rng.uniform(-bound, bound, out))
         return self.from_coefs(coefs, intercepts).astype(dtype)
 
+    def _wide_start(self, rng: Any) -> Array:
+        theta = np.zeros(self.n_parameters)
+        *hidden, last = self.unpack(theta)
+        for depth, layer in enumerate(hidden):
+            out, fan = layer.shape
+            scale = (fan - 1) ** -0.5 if depth else 1.0
+            layer[:, :-1] = scale * rng.standard_normal((out, fan - 1))
+        out, fan = last.shape
+        last[:, :-1] = rng.choice([-1.0, 1.0], (out, fan - 1)) * (fan - 1) ** -0.5
+        return theta
+
     def _forward(self, theta: Array, inputs: Array) -> Iterator[tuple[Array, Array]]:
         """Run forward over inputs ``(x, 1)``; yield a_l and z_l of each layer."""
         a = inputs
-        for depth, layer in enumerate(self.unpack(theta)):
+        for depth, layer in enumerate(self.matrices(theta)):
             z = a @ layer.T
             yield a, z
             if depth < len(self.activations):
@@ -299,19 +348,24 @@ class MLP:
     ) -> Iterator[Array]:
         """Yield the derivatives of z_l along k directions (k, P), layer by layer.
 
-        Forward mode: O(n k P) in all; each is of shape (n, k, width_(l+1)).
+        Forward mode: O(n k P) in all; each is of shape (n, k, width_(l+1)). It begins
+        at the first layer that theta holds.
         """
         n, k = trace.outputs.shape[0], directions.shape[0]
-        layers, da = self.unpack(theta), None
-        for depth, moved in enumerate(self.unpack(directions)):
-            a = trace.inputs[depth]
-            dz = (a @ moved.reshape(-1, a.shape[1]).T).reshape(n, k, -1)
-            if depth:
+        layers, dz = self.matrices(theta), None
+        moved = dict(zip(self.moving, self.unpack(directions), strict=True))
+        for depth in range(self.moving[0], len(layers)):
+            if dz is not None:
+                da = dz * trace.slopes[depth - 1][:, None, :]
                 weights = layers[depth][:, :-1]
-                dz += (da.reshape(n * k, -1) @ weights.T).reshape(dz.shape)
+                dz = (da.reshape(n * k, -1) @ weights.T).reshape(n, k, -1)
+            if depth in moved:
+                a = trace.inputs[depth]
+                own = (a @ moved[depth].reshape(-1, a.shape[1]).T).reshape(n, k, -1)
+                if dz is not None:
+                    own += dz
+                dz = own
             yield dz
-            if depth < len(trace.slopes):
-                da = dz * trace.slopes[depth][:, None, :]
 
     def tangent(self, theta: Array, trace: Trace, directions: Array) -> Array:
         """Return J_i v for every row i and direction v, of shape (n, k, d)."""
@@ -326,14 +380,16 @@ class MLP:
 
         Reverse mode: from seeds of shape (n, k, d) yields ``(l, B_l)``, last layer
         first, with ``B_l`` of shape (n, k, width_(l+1)) the seeds times the derivative
-        of the outputs in z_l. With `last`, the seeds are those of this layer.
+        of the outputs in z_l, of each layer that theta holds. With `last`, the seeds
+        are those of this layer.
         """
         n, k = seeds.shape[:2]
-        layers = self.unpack(theta)[: None if last is None else last + 1]
-        B = seeds
-        for depth in reversed(range(len(layers))):
-            yield depth, B
-            if depth:
+        layers = self.matrices(theta)[: None if last is None else last + 1]
+        B, first = seeds, self.moving[0]
+        for depth in range(len(layers) - 1, first - 1, -1):
+            if depth in self.moving:
+                yield depth, B
+            if depth > first:
                 weights = layers[depth][:, :-1]
                 B = (B.reshape(n * k, -1) @ weights).reshape(n, k, -1)
                 B *= trace.slopes[depth - 1][:, None, :]
@@ -348,6 +404,7 @@ class MLP:
         out = xp.empty((k, self.n_parameters), dtype=seeds.dtype)
         for depth, B in self.carry_back(theta, trace, seeds):
             block = B.reshape(n, -1).T @ trace.inputs[depth]
-            start, stop = self.offsets[depth : depth + 2]
+            at = self.moving.index(depth)
+            start, stop = self.offsets[at : at + 2]
             out[:, start:stop] = block.reshape(k, -1)
         return out

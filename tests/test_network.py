@@ -245,6 +245,30 @@ def test_outputs_equal_those_of_scikit_learn():
     assert_close(p, mlp.predict_proba(X), rtol=1e-14)
 
 
+def test_start_of_wide_networks_is_that_of_the_theory():
+    network = MLP((16, 2000, 50, 2), ("relu", "relu"))
+    theta = network.initialize(np.random.default_rng(0), np.float32, init="ntk")
+    assert theta.dtype == np.float32
+    (W, V, A), intercepts = network.to_coefs(theta.astype(float))
+    assert not np.concatenate(intercepts).any()
+    normal = [W, V * 2000**0.5]
+    for part in normal:
+        assert abs(part.mean()) < 5 / part.size**0.5
+        assert abs((part**2).mean() - 1) < 5 * (2 / part.size) ** 0.5
+        assert abs((part**4).mean() - 3) < 5 * (96 / part.size) ** 0.5
+    assert_close(abs(A), np.full((50, 2), 50**-0.5), rtol=1e-6)
+    assert 0 < (A > 0).mean() < 1
+    # f(x) = m^-1/2 sum_r a_r relu(w_r^T x)
+    network = MLP((3, 40, 1), ("relu",))
+    theta = network.initialize(np.random.RandomState(0), init="ntk")
+    (W, A), _ = network.to_coefs(theta)
+    x = np.array([0.6, 0, 0.8])
+    f = sum(np.sign(a) * max(w @ x, 0) for a, w in zip(A[:, 0], W.T, strict=True))
+    assert_close(network.outputs(theta, append_one(x[None])), [[f / 40**0.5]])
+    with pytest.raises(ValueError, match="Unknown init 'he'; choose among"):
+        network.initialize(np.random.default_rng(0), init="he")
+
+
 @pytest.mark.parametrize(
     ("widths", "activations", "message"),
     [

@@ -27,7 +27,7 @@ Array = Any
 class GaussNewtonAutoencoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseGaussNewtonMLP
 ):
-    """Autoencoder trained by Levenberg-Marquardt.
+    r"""Autoencoder trained by Levenberg-Marquardt.
 
     A perceptron with mirrored layers that reproduces its input through a narrow code:
     minimises ``1/(2 d) ||z - x||^2``, averaged over the rows, plus
@@ -83,6 +83,20 @@ class GaussNewtonAutoencoder(
         keep the weights that were best on them.
     validation_fraction : float, default=0.1
         Share of the rows set aside for it, unless `fit` is given `X_val`.
+    init : {'glorot', 'ntk'}, default='glorot'
+        What the first weights are drawn as. 'glorot' takes scikit-learn's range; 'ntk'
+        is the start of the theory of wide networks, without biases:
+        :math:`z_1 = W_1 x`, :math:`z_{l+1} = m_l^{-1/2} W_{l+1} s(z_l)` of independent
+        normal W of variance one, for layers of :math:`m_l` units, and random signs
+        :math:`\pm m^{-1/2}` as the last layer's weights. It is meant for rows of norm
+        one and ``standardize=False``.
+    trainable_layers : sequence of int or None, default=None
+        Which layers are trained, by their place in `coefs_`; negative ones count from
+        the end, None is all. The others stay at their first weights or, where
+        `warm_start` or `partial_fit` goes on, bit for bit at those that were fitted:
+        ``set_params(trainable_layers=[-1], warm_start=True)`` learns another task from
+        the features of the first. They have no posterior and no prior, networks with
+        such layers are not widened, and no constant prediction is weighed.
     random_state : int, RandomState instance or None, default=None
         Seed of the first weights, which are scikit-learn's for the same seed (the
         output intercepts plus the best constant), of the validation split and of the
@@ -198,6 +212,8 @@ class GaussNewtonAutoencoder(
         n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
+        init: str = "glorot",
+        trainable_layers: Any = None,
         random_state: Any = None,
         verbose: bool = False,
         warm_start: bool = False,
@@ -210,15 +226,13 @@ class GaussNewtonAutoencoder(
         self.alpha = alpha
         self.batch_size = batch_size
         self.curvature_batch_size = curvature_batch_size
-        self.damping = damping
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
+        self.damping, self.max_iter = damping, max_iter
+        self.tol, self.n_iter_no_change = tol, n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.init, self.trainable_layers = init, trainable_layers
         self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
+        self.verbose, self.warm_start = verbose, warm_start
 
     _needs_targets = False
     _sizes_are_given = True
@@ -419,7 +433,8 @@ class GaussNewtonAutoencoder(
 
     def _starts_near(self, network: Any) -> bool:
         by_evidence = isinstance(self.alpha, str)
-        return by_evidence and serves(network) and not self._random_start
+        drawn = self._random_start or self.init != "glorot"
+        return by_evidence and serves(network) and not drawn
 
     def _alternative(self, fit: Fit) -> Fit | None:
         """Return a fit from a random start, if it says more of unseen rows than PCA."""
@@ -430,7 +445,7 @@ class GaussNewtonAutoencoder(
         if not says_more(fit, draft):
             return None
         dtype = fit.training.theta.dtype
-        start = fit.network.initialize(fit.ground.rng, dtype)
+        start = fit.network.initialize(fit.ground.rng, dtype, self.init)
         return assemble_fit(fit.ground._replace(draft=draft), fit.network, start)
 
     def _prefers(self, fit: Fit, other: Fit) -> Fit:

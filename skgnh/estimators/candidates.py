@@ -62,7 +62,9 @@ def says_more(fit: Fit, draft: Any) -> bool:
     losses = []
     for each in (ground.draft, draft):
         some = ground._replace(draft=each, rows=rows, held_out=None)
-        start = network.initialize(ground.rng, fit.training.theta.dtype)
+        start = network.initialize(
+            ground.rng, fit.training.theta.dtype, ground.draft.init
+        )
         trial = assemble_fit(some, network, start)
         training = replace(trial.training, verbose=False, early_stopping=False)
         training.max_iter = min(training.max_iter, _TRIAL)
@@ -71,7 +73,7 @@ def says_more(fit: Fit, draft: Any) -> bool:
         if training.is_stopped:
             fit.training.reason = training.reason
             return False
-        losses.append(judge.value(training.theta))
+        losses.append(judge.value(trial.expand(training.theta)))
     return losses[1] < losses[0]
 
 
@@ -91,6 +93,9 @@ def or_constant(fit: Fit) -> Fit:
     training, method = fit.training, fit.method
     posterior, problem = training.posterior, training.problem
     if posterior is None or fit.ground.goes_on or fit.ground.incremental:
+        return fit
+    if fit.held.layers:
+        # The constant is one of all layers.
         return fit
     if training.is_stopped:
         # It was not given the time to be judged.
@@ -173,7 +178,7 @@ def _wider(fit: Fit) -> MLP | None:
     draft, network = ground.draft, fit.network
     if ground.incremental or not isinstance(fit.method, Evidence):
         return None
-    if draft.early_stopping or draft._sizes_are_given:
+    if draft.early_stopping or draft._sizes_are_given or fit.held.layers:
         return None
     posterior = training.posterior
     if posterior is not None and -posterior.log_evidence <= ground.n * (

@@ -23,7 +23,7 @@ Array = Any
 
 
 class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
-    """Multi-layer perceptron classifier trained by Levenberg-Marquardt.
+    r"""Multi-layer perceptron classifier trained by Levenberg-Marquardt.
 
     Minimises scikit-learn's objective, the mean cross-entropy plus
     ``alpha / (2 n) ||weights||^2``, for binary, multiclass and multilabel targets.
@@ -78,6 +78,20 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         keep the weights that were best on them.
     validation_fraction : float, default=0.1
         Share of the rows set aside for it, unless `fit` is given `X_val`.
+    init : {'glorot', 'ntk'}, default='glorot'
+        What the first weights are drawn as. 'glorot' takes scikit-learn's range; 'ntk'
+        is the start of the theory of wide networks, without biases:
+        :math:`z_1 = W_1 x`, :math:`z_{l+1} = m_l^{-1/2} W_{l+1} s(z_l)` of independent
+        normal W of variance one, for layers of :math:`m_l` units, and random signs
+        :math:`\pm m^{-1/2}` as the last layer's weights. It is meant for rows of norm
+        one and ``standardize=False``.
+    trainable_layers : sequence of int or None, default=None
+        Which layers are trained, by their place in `coefs_`; negative ones count from
+        the end, None is all. The others stay at their first weights or, where
+        `warm_start` or `partial_fit` goes on, bit for bit at those that were fitted:
+        ``set_params(trainable_layers=[-1], warm_start=True)`` learns another task from
+        the features of the first. They have no posterior and no prior, networks with
+        such layers are not widened, and no constant prediction is weighed.
     class_weight : dict, 'balanced' or None, default=None
         Weights of the classes, multiplied into the sample weights.
     average : bool, default=False
@@ -203,6 +217,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
+        init: str = "glorot",
+        trainable_layers: Any = None,
         class_weight: Any = None,
         average: bool = False,
         random_state: Any = None,
@@ -216,17 +232,15 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
         self.alpha = alpha
         self.batch_size = batch_size
         self.curvature_batch_size = curvature_batch_size
-        self.damping = damping
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
+        self.damping, self.max_iter = damping, max_iter
+        self.tol, self.n_iter_no_change = tol, n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.init, self.trainable_layers = init, trainable_layers
         self.class_weight = class_weight
         self.average = average
         self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
+        self.verbose, self.warm_start = verbose, warm_start
 
     _has_labels = True
 
@@ -410,7 +424,8 @@ class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
             return None
         other = MLP(network.layer_units, ("relu",) * len(network.activations))
         dtype = fit.training.theta.dtype
-        return assemble_fit(ground, other, other.initialize(ground.rng, dtype))
+        start = other.initialize(ground.rng, dtype, self.init)
+        return assemble_fit(ground, other, start)
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
         X, y = validate_data(

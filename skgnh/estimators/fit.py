@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from skgnh.estimators.ground import Ground
-from skgnh.estimators.parameters import batch_sizes, stopping
-from skgnh.estimators.prior import learned_of, make_prior, penalty_of
+from skgnh.estimators.parameters import batch_sizes, held_layers, stopping
+from skgnh.estimators.prior import learned_of, make_prior, of_parameters, penalty_of
 from skgnh.estimators.publish import learned, records_of, weights_of
 from skgnh.estimators.rows import loss_unit
 from skgnh.network import MLP
@@ -46,6 +46,32 @@ _OF_GONE = {"toarray", "diagonal"}
 
 
 @dataclass
+class Held:
+    """Parameters that are not trained."""
+
+    mask: Array
+    """Which, (P,)."""
+    constant: Array
+    """Which of them lie in layers that are held, and not at zero, (P,)."""
+    layers: list[int]
+    """Those layers."""
+    groups: Array | None = None
+    """Which groups of the prior are of parameters that are trained."""
+    precision: Array | None = None
+    """Precisions of all groups, of which those of the others stay."""
+
+    def of_trained(self, hyper: Hyper) -> Hyper:
+        """Return what of all groups is of those that are trained."""
+        return hyper._replace(precision=hyper.precision[self.groups])
+
+    def with_others(self, hyper: Hyper) -> Hyper:
+        """Return what :meth:`of_trained` has been given."""
+        precision = self.precision.copy()
+        precision[self.groups] = hyper.precision
+        return hyper._replace(precision=precision)
+
+
+@dataclass
 class Fit:
     """All that a training needs."""
 
@@ -58,8 +84,7 @@ class Fit:
     """Gives all parameters from those that are trained."""
     objective: Any
     """That of all parameters."""
-    dropped: Array
-    """Which are held at zero, (P,)."""
+    held: Held
     batch: int
     """Rows of the smallest frequent products."""
 
@@ -67,6 +92,11 @@ class Fit:
         """Return what was read, and a network of these parameters, as attributes."""
         draft = self.ground.draft
         whole = weights_of(self.network, self.expand(theta), draft._scaling_)
+        for layer in self.held.layers if self.ground.goes_on else ():
+            # Bit for bit, whatever rounding there is on the way to scaled columns.
+            for name in ("coefs_", "intercepts_"):
+                before = getattr(draft, name)[layer]
+                whole[name][layer] = before.astype(theta.dtype)
         return learned(draft) | whole
 
     def records(self) -> dict[str, Any]:
@@ -82,13 +112,14 @@ class Fit:
         # The parameters kept are gone on from with their own prior; the training under
         # way goes on with its own.
         under_way = objective.ridge
-        objective.ridge = self.method.ridge(objective, hyper)
+        objective.ridge = self.method.ridge(objective, self._own_hyper)
         penalty = penalty_of(self.network, prior, hyper, ground.loss)
         made = records_of(training, replace(state, hyper=hyper))
-        made["_penalty_"] = penalty
+        # Constants have no prior.
+        made["_penalty_"] = np.where(self.held.constant, 0, penalty)
         objective.ridge = under_way
         if posterior is not None:
-            scaling = ground.draft._scaling_
+            scaling, posterior = ground.draft._scaling_, posterior._replace(hyper=hyper)
             made |= learned_of(
                 self.network, prior, posterior, ground.loss, scaling, ground.n
             )
@@ -96,7 +127,12 @@ class Fit:
 
     @property
     def hyper(self) -> Hyper | None:
-        """Prior precisions and noise of the parameters kept."""
+        """Prior precisions of all groups, and noise, of the parameters kept."""
+        own = self._own_hyper
+        return None if own is None else self.held.with_others(own)
+
+    @property
+    def _own_hyper(self) -> Hyper | None:
         found = self.training.posterior
         return self.state.hyper if found is None else found.hyper
 
@@ -110,7 +146,7 @@ class Fit:
         return laplace(
             self.objective,
             self.expand(training.theta),
-            np.where(self.dropped, 0.0, deviations),
+            np.where(self.held.mask, 0.0, deviations),
             self.method.rate(self.objective, hyper),
             solver=ground.solver,
             rng=self.state.rng,
@@ -121,15 +157,14 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
     """Return the fit of a network from given parameters for scaled columns."""
     draft, incremental = ground.draft, ground.incremental
     whole = _problem(ground, network, start)
-    objective = whole.objective
-    dropped = draft._dropped if ground.goes_on else np.zeros(start.shape, bool)
-    problem, expand = _without_pruned(dropped, whole)
+    held = _held(ground, network)
+    problem, expand = _without_held(held, whole)
     batch, method = _method(ground, problem)
     if ground.by_evidence:
         method = _with_evidence(ground, method, whole)
-        if dropped.any():
-            prior = method.prior.restricted(np.flatnonzero(~dropped))
-            method = replace(method, prior=prior)
+        held.precision = method.prior.start
+        prior, held.groups = of_parameters(method.prior, np.flatnonzero(~held.mask))
+        method = replace(method, prior=prior)
     max_iter, patience = _patience(ground, problem)
     training = Training(
         problem,
@@ -147,11 +182,14 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
         if ground.by_evidence != (state.hyper is not None):
             # The steps are of another scale: the parameters and the draws go on.
             state = method.begin(problem, state.rng)
+        elif ground.by_evidence:
+            held.precision = state.hyper.precision
+            state.hyper = held.of_trained(state.hyper)
     else:
         seed = ground.rng.randint(2**31 - 1)
         state = method.begin(problem, np.random.default_rng(seed))
     return Fit(
-        ground, network, training, method, state, expand, objective, dropped, batch
+        ground, network, training, method, state, expand, whole.objective, held, batch
     )
 
 
@@ -196,11 +234,24 @@ def _floor(objective: Any) -> float:
     return -loss.log_likelihood(0.5 * noise, d, noise)
 
 
-def _without_pruned(dropped: Array, problem: Problem) -> tuple[Problem, Callable]:
-    """Return the problem in the parameters that are not pruned, and its way back."""
-    if not dropped.any():
+def _held(ground: Ground, network: MLP) -> Held:
+    """Return the pruned parameters and those of the layers that are not trained."""
+    draft = ground.draft
+    layers = held_layers(draft.trainable_layers, len(network.shapes))
+    constant = np.zeros(network.n_parameters, bool)
+    for layer in layers:
+        network.unpack(constant)[layer][...] = True
+    mask = constant | draft._dropped if ground.goes_on else constant
+    return Held(mask, constant, layers)
+
+
+def _without_held(held: Held, problem: Problem) -> tuple[Problem, Callable]:
+    """Return the problem in the parameters that are trained, and its way back."""
+    if not held.mask.any():
         return problem, lambda theta: theta
-    free, whole = np.flatnonzero(~dropped), np.where(dropped, 0, problem.start)
+    free, start = np.flatnonzero(~held.mask), problem.start
+    # Those that are pruned may be anything before.
+    whole = np.where(held.mask & ~held.constant, 0, start)
     restricted = RestrictedObjective(problem.objective, whole, free)
     validate = problem.validate
     if validate is not None:

@@ -10,6 +10,7 @@ from sklearn.utils import check_scalar
 
 from skgnh.linalg import check_choice
 from skgnh.messages import warn
+from skgnh.network import INITS
 from skgnh.solvers import KFAC, Auto, Solver, all_solvers
 
 # Rows that estimate the curvature well enough for a step, and the share of all that
@@ -45,6 +46,7 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
+    check_choice(estimator.init, "init", INITS)
     check_choice(parameters.get("average", False), "average", (True, False))
     _check_noise(parameters)
     for name in ("batch_size", "curvature_batch_size"):
@@ -122,3 +124,26 @@ def layer_sizes(sizes: Any, name: str) -> list[int]:
     if not all(isinstance(width, Integral) and width > 0 for width in widths):
         raise ValueError(f"{name} must be positive integers, got {sizes!r}.")
     return [int(width) for width in widths]
+
+
+def held_layers(trainable: Any, n_layers: int) -> list[int]:
+    """Return the layers that are not trained, given those that are or None for all.
+
+    Raises
+    ------
+    ValueError
+        If `trainable` is no sequence of layers, or empty.
+    """
+    if trainable is None:
+        return []
+    layers = trainable if isinstance(trainable, Iterable) else ()
+    layers = [] if isinstance(layers, str) else list(layers)
+    if not layers or not all(
+        isinstance(k, Integral) and -n_layers <= k < n_layers for k in layers
+    ):
+        raise ValueError(
+            "trainable_layers must be None or a sequence of at least one of the layers "
+            f"{-n_layers} to {n_layers - 1}, got {trainable!r}."
+        )
+    trained = {int(k) % n_layers for k in layers}
+    return [k for k in range(n_layers) if k not in trained]

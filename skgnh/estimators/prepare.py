@@ -45,7 +45,7 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     if goes_on:
         start = _present_weights(estimator, network, rows.X.dtype)
     else:
-        start = network.initialize(rng, rows.X.dtype)
+        start = network.initialize(rng, rows.X.dtype, estimator.init)
     if estimator.early_stopping and not incremental and held_out is None:
         strata = draft._strata(rows.targets)
         rows, held_out = rows.split(estimator.validation_fraction, strata, rng)

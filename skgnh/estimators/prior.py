@@ -48,6 +48,12 @@ def make_prior(network: MLP, by_column: bool) -> Prior:
     return Prior(groups, np.array(start), fixed)
 
 
+def of_parameters(prior: Prior, index: Array) -> tuple[Prior, Array]:
+    """Return the prior of some parameters, and which of all groups are theirs."""
+    groups, own = np.unique(prior.groups[index], return_inverse=True)
+    return Prior(own, prior.start[groups], prior.fixed[groups]), groups
+
+
 def penalty_of(network: MLP, prior: Prior, hyper: Hyper, loss: Any) -> Array:
     """Return the penalty alpha of each parameter, as the objective counts it, (P,)."""
     rate = loss.rate(network.n_outputs, hyper.dispersion)

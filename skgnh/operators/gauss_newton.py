@@ -13,6 +13,7 @@ from skgnh.operators.assembly import curvature
 from skgnh.operators.gram import values_of
 from skgnh.operators.hessian import NetworkHessian
 from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
+from skgnh.operators.partial import layers_of
 from skgnh.operators.random import generator
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
@@ -174,6 +175,28 @@ class GaussNewtonHessian(NetworkHessian):
             self.ridge.astype(single),
             None if root.probes is None else root.probes.astype(single),
         )
+
+    def restricted(self, index: Array) -> Curvature:
+        """Return the Hessian on some parameters, where the others do not move.
+
+        On all parameters of some layers it is a GaussNewtonHessian again, with all that
+        one offers, for a network whose other layers are constants.
+
+        Parameters
+        ----------
+        index : array of int of shape (k,)
+            Which parameters.
+
+        Raises
+        ------
+        ValueError
+            If the index is off.
+        """
+        layers = layers_of(self.network, index)
+        root = None if layers is None else self.root.of_layers(layers)
+        if root is None:
+            return super().restricted(index)
+        return self.of(root, self.ridge[index])
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).

@@ -52,6 +52,9 @@ class MappedRoot(GaussNewtonRoot):
         """Return M^T J_S^T u for k vectors (n, k, r), of shape (k, P)."""
         return self.basis.rotate(self._root.backward(rows, trace, u).T).T
 
+    def of_layers(self, layers: tuple[int, ...]) -> None:
+        """Return None: these are coordinates of all layers."""
+
     def over(
         self, linearization: Linearization, weights: Array, probes: Array | None
     ) -> "MappedRoot":

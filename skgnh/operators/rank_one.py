@@ -1,13 +1,14 @@
 """The inverse of a damped sum of rank-one matrices, made once."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from sklearn.utils import gen_batches
+from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg.blas import dtrsm
 
 from skgnh.linalg import Curvature, check_count, checked_index
-from skgnh.memory import require, rows_per_chunk
+from skgnh.memory import require, rows_per_chunk, slices
 
 Array = Any
 
@@ -20,12 +21,12 @@ class RankOneInverse(Curvature):
 
     By the identity of Woodbury, with the Cholesky factor of the Gram matrix,
 
-    .. math:: F^{-1} = \frac1\lambda (I - V V^T), \qquad
-              V = G^T L^{-T}, \quad L L^T = G G^T + m \lambda I,
+    .. math:: F^{-1} = \frac1\lambda (I - V^T V), \qquad
+              V = L^{-1} G, \quad L L^T = G G^T + m \lambda I,
 
-    so that a product costs O(P m) and an entry, which is
-    :math:`(\delta_{ab} - v_a^T v_b) / \lambda`, O(m) whatever P is. The recursion of
-    the paper yields the same matrix.
+    so that a product costs O(P m), two passes over V, and an entry, which is
+    :math:`(\delta_{ab} - v_a^T v_b) / \lambda` for columns of V, O(m) whatever P is.
+    The recursion of the paper yields the same matrix.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ class RankOneInverse(Curvature):
         Invert the blocks of so many consecutive parameters on the diagonal, each on
         its own, and take the others as zero: the cost falls where the blocks have less
         than m parameters.
-    out : ndarray of shape (P, min(m, block_size)), optional
+    out : ndarray of shape (min(m, block_size), P), optional
         Where V is written, for example a memory map; in memory if None.
 
     Attributes
@@ -93,7 +94,7 @@ class RankOneInverse(Curvature):
         if block_size is not None:
             check_count(block_size, "block_size")
         size = P if block_size is None else min(block_size, P)
-        shape = (P, min(m, size))
+        shape = (min(m, size), P)
         if out is None:
             require(
                 (shape[0] * shape[1]) * gradients.dtype.itemsize,
@@ -110,43 +111,50 @@ class RankOneInverse(Curvature):
         self.damping, self.n_gradients, self.block_size = float(damping), m, size
         self._V = out
         self._logdet = P * float(np.log(damping))
-        for block in gen_batches(P, size):
+        for block in slices(P, size):
             self._invert(gradients, block)
 
     def _invert(self, gradients: Array, block: slice) -> None:
-        """Write the rows of V of one block."""
+        """Write the columns of V of one block."""
         m, b = gradients.shape[0], block.stop - block.start
         if b < m:
             # R^T R = G^T G: b rows then say the same as the m.
             G = np.linalg.qr(gradients[:, block].astype(np.float64), mode="r")
             chunks = [(block, G)]
         else:
-            spans = gen_batches(b, rows_per_chunk(m * 8))
-            spans = [slice(block.start + s.start, block.start + s.stop) for s in spans]
+            spans = slices(block.stop, rows_per_chunk(m * 8), start=block.start)
             # Read once more for V, rather than kept.
             chunks = _Columns(gradients, spans)
         K = sum(G @ G.T for _, G in chunks)
         L, logdet = factorised_gram(K, m * self.damping)
         self._logdet += logdet
         for span, G in chunks:
-            V = solve_triangular(L, G, lower=True, check_finite=False)
-            self._V[span, : len(K)] = V.T
-            self._V[span, len(K) :] = 0
+            # V^T L^T = G^T, whose sides are in the order of BLAS as they are.
+            V = dtrsm(1.0, L, G.T, side=1, lower=1, trans_a=1).T
+            self._V[: len(K), span] = V
+            self._V[len(K) :, span] = 0
 
     @property
     def costs(self) -> tuple[float, float]:
         """Operations of a product, a column, and of an entry: 4 P m and 2 m."""
-        return 4.0 * self._V.size, 2.0 * self._V.shape[1]
+        return 4.0 * self._V.size, 2.0 * self._V.shape[0]
 
-    def _blocks(self) -> Any:
-        return gen_batches(self.shape[0], self.block_size)
+    def _blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Yield parameters of some blocks that fit a cache, and their V, (k, r, b)."""
+        (r, P), b = self._V.shape, self.block_size
+        ragged = P - P % b
+        step = b * max(1, rows_per_chunk(r * self.dtype.itemsize) // b)
+        for span in (*slices(ragged, step), *slices(P, b, start=ragged)):
+            V = self._V[:, span].reshape(r, -1, min(b, span.stop - span.start))
+            yield span, V.swapaxes(0, 1)
 
     def _matmat(self, X: Array) -> Array:
-        out = np.array(X, dtype=self.dtype)
-        for block in self._blocks():
-            V = self._V[block]
-            out[block] -= V @ (V.T @ out[block])
-        out /= self.dtype.type(self.damping)
+        X, damping = X.astype(self.dtype, copy=False), self.dtype.type(self.damping)
+        out = X / damping
+        for span, V in self._blocks():
+            inside = V @ X[span].reshape(len(V), -1, X.shape[1])
+            inside /= damping
+            out[span] -= (V.swapaxes(1, 2) @ inside).reshape(-1, X.shape[1])
         return out
 
     def entries(self, rows: Array, columns: Array) -> Array:
@@ -168,7 +176,7 @@ class RankOneInverse(Curvature):
             If an index is off.
         """
         rows, columns = (checked_index(i, self.shape[0]) for i in (rows, columns))
-        out = -(self._V[rows] @ self._V[columns].T)
+        out = -(self._V[:, rows].T @ self._V[:, columns])
         if self.block_size < self.shape[0]:
             same = rows[:, None] // self.block_size == columns // self.block_size
             out *= same
@@ -178,9 +186,9 @@ class RankOneInverse(Curvature):
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal of the inverse, exactly: O(P m)."""
         out = np.empty(self.shape[0], self.dtype)
-        for rows in gen_batches(len(out), rows_per_chunk(self._V[0].nbytes)):
-            V = self._V[rows]
-            out[rows] = 1 - np.einsum("ij,ij->i", V, V)
+        for span in slices(len(out), rows_per_chunk(self._V[:, 0].nbytes)):
+            V = self._V[:, span]
+            out[span] = 1 - np.einsum("ij,ij->j", V, V)
         return out / self.dtype.type(self.damping)
 
     def logdet(self) -> float:

@@ -15,7 +15,8 @@ class RestrictedHessian(PrincipalSubmatrix):
     """Principal submatrix of a Hessian, where the other parameters do not move.
 
     It answers what solvers ask, except for what belongs to whole layers (Gram matrices
-    and Kronecker factors).
+    and Kronecker factors); the ``restricted`` of a Hessian to all parameters of some
+    layers has that too.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from skgnh.linearization import Linearization
 from skgnh.memory import fits, require
 from skgnh.operators.gram import n_held
 from skgnh.operators.layer_factors import LayerFactors, parts
+from skgnh.operators.partial import PartialMLP
 
 Array = Any
 
@@ -58,8 +59,9 @@ class GaussNewtonRoot(LinearOperator):
 
     @property
     def has_diagonal_outputs(self) -> bool:
-        """Whether the last layer's roots B are diagonal."""
-        return self.probes is None and self.loss.has_diagonal_root
+        """Whether the last roots B are those of the outputs, and diagonal."""
+        has_outputs = len(self.network.layer_units) - 2 in self.network.moving
+        return has_outputs and self.probes is None and self.loss.has_diagonal_root
 
     @cached_property
     def _sqrt_weights(self) -> Array:
@@ -127,12 +129,12 @@ class GaussNewtonRoot(LinearOperator):
 
     def _carried_diagonal(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
         """Do what :meth:`_carried` does, the last B, diagonal, as (n, d)."""
-        theta, last = self.linearization.theta, len(self.network.shapes) - 1
+        theta, last = self.linearization.theta, len(self.network.layer_units) - 2
         one = np.ones((len(trace.outputs), 1, self.n_roots), self.dtype)
         scale = self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows]
         yield last, scale[:, 0]
         if last:
-            weights = self.network.unpack(theta)[last][:, :-1]
+            weights = self.network.matrices(theta)[last][:, :-1]
             B = np.swapaxes(scale, 1, 2) * weights
             B *= trace.slopes[last - 1][:, None, :]
             yield from self.network.carry_back(theta, trace, B, last - 1)
@@ -144,8 +146,9 @@ class GaussNewtonRoot(LinearOperator):
         """
         trace = self.linearization.trace(rows)
         carried = self._carried_diagonal if diagonal else self._carried
-        back = dict(carried(rows, trace))
-        return LayerFactors(trace.inputs, [back[depth] for depth in range(len(back))])
+        back, moving = dict(carried(rows, trace)), self.network.moving
+        inputs = [trace.inputs[depth] for depth in moving]
+        return LayerFactors(inputs, [back[depth] for depth in moving])
 
     # ---- all rows -------------------------------------------------------------------
 
@@ -273,6 +276,19 @@ class GaussNewtonRoot(LinearOperator):
         """Return the root over some of the samples."""
         linearization = self.linearization.take(samples)
         return self.over(linearization, self.weights[samples], self.probes_of(samples))
+
+    def of_layers(self, layers: tuple[int, ...]) -> "GaussNewtonRoot | None":
+        """Return the root in the parameters of some layers, the others constants."""
+        rows, own = self.linearization, self.network
+        held = np.concatenate([layer.ravel() for layer in own.matrices(rows.theta)])
+        which = tuple(own.moving[k] for k in layers)
+        network = PartialMLP(own.layer_units, own.activations, which, held)
+        every = own.unpack(rows.theta)
+        theta = np.concatenate([every[k].ravel() for k in layers])
+        linearization = Linearization(network, theta, rows.inputs)
+        # The forward passes are the same.
+        linearization.kept = rows.kept
+        return self.over(linearization, self.weights, self.probes)
 
     def over(
         self, linearization: Linearization, weights: Array, probes: Array | None

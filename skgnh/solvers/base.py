@@ -46,9 +46,10 @@ def sizes(H: Curvature) -> Sizes:
         # A root that is an array is a layer of one input and P outputs.
         return Sizes(H.root.shape[0] if "root" in H.offers else P, 1, P, P)
     linearization = H.linearization
-    units = linearization.network.layer_units
-    r = H.n_roots if "samples" in H.offers else units[-1]
-    return Sizes(linearization.n_rows, r, sum(units[1:]), P)
+    network = linearization.network
+    r = H.n_roots if "samples" in H.offers else network.n_outputs
+    W = sum(width for width, _ in network.shapes)
+    return Sizes(linearization.n_rows, r, W, P)
 
 
 class _Shell(NamedTuple):

@@ -75,6 +75,7 @@ MADE = {
     "gauss newton": CASE.operator,
     "its restriction": lambda: CASE.operator().restricted(INDEX),
     "restricted twice": lambda: CASE.operator().restricted(INDEX).restricted([2, 0]),
+    "of whole layers": lambda: CASE.operator().restricted(np.arange(16)),
     "of probes": lambda: CASE.operator().probe(2, 0),
     "exact": CASE.exact,
     "exact, restricted": lambda: CASE.exact().restricted(INDEX),

@@ -83,7 +83,7 @@ def test_memory_maps_are_paged_in_and_out(tmp_path, block_size):
     paged = np.load(tmp_path / "g.npy", mmap_mode="r")
     rank = 4 if block_size is None else 3
     V = np.lib.format.open_memmap(
-        tmp_path / "v.npy", mode="w+", dtype=float, shape=(3000, rank)
+        tmp_path / "v.npy", mode="w+", dtype=float, shape=(rank, 3000)
     )
     # Chunks of 256 columns and of the least memory.
     with config_context(working_memory=256 * 4 * 8 / 2**20):
@@ -111,6 +111,8 @@ def test_dynamic_form_is_the_inverse_of_the_last_gradients(n_appended, damping):
     assert_close(np.sort(buffer.gradients, axis=0), np.sort(last, axis=0))
     if n_appended:
         assert_close(buffer.inverse(damping) @ x, np.linalg.solve(F, x))
+        expected = np.linalg.solve(F, G[n_appended - 1])
+        assert_close(buffer.solve_last(damping), expected)
 
 
 def test_dynamic_form_serves_several_dampings():
@@ -132,6 +134,7 @@ def test_float32_stays_float32():
     answers = [
         (inverse @ x, expected @ x),
         (buffer.solve(x, np.float64(0.01)), expected @ x),
+        (buffer.solve_last(np.float64(0.01)), expected @ G[-1]),
         (inverse.diagonal(), expected.diagonal()),
         (inverse.entries([3], [3, 4]), expected[[3], 3:5]),
     ]
@@ -155,8 +158,8 @@ def test_integers_and_lists_are_gradients():
         ((np.ones((1, 3)), np.nan), "damping must be positive and finite, got nan"),
         ((np.ones((1, 3)), 1.0, 0), "block_size must be an integer >= 1, got 0"),
         ((np.ones((1, 3)), 1.0, 1.5), "block_size must be an integer >= 1, got 1.5"),
-        ((np.ones((1, 3)), 1.0, 2, np.ones((3, 2))), r"out must be of shape \(3, 1\)"),
-        ((np.ones((1, 3)), 1.0, 2, np.ones((3, 1), "f")), "float64, got .* float32"),
+        ((np.ones((1, 3)), 1.0, 2, np.ones((3, 3))), r"out must be of shape \(1, 3\)"),
+        ((np.ones((1, 3)), 1.0, 2, np.ones((1, 3), "f")), "float64, got .* float32"),
     ],
 )
 def test_bad_arguments_of_the_static_form_are_named(arguments, message):
@@ -179,6 +182,8 @@ def test_bad_arguments_of_the_dynamic_form_are_named():
         buffer.append(np.ones(2))
     with pytest.raises(LinAlgError, match="positive damping"):
         buffer.solve(np.ones(3), 0.0)
+    with pytest.raises(ValueError, match="holds no gradient"):
+        buffer.solve_last(1.0)
 
 
 def test_gradients_that_are_not_finite_are_refused():

@@ -95,6 +95,9 @@ def test_gradients_enter_once_a_point():
         for damping in (0.1, 0.2):
             F = dense(gradients[max(0, k - 2) : k + 1], damping)
             assert_close(factor.solve(-g, damping), np.linalg.solve(F, -g))
+        # Another right-hand side at the same point is no gradient of it.
+        other = gradients[k - 1]
+        assert_close(factor.solve(other, 0.2), np.linalg.solve(F, other))
         several = factor.solve(gradients.T, 0.2)
         assert_close(several, np.linalg.solve(F, gradients.T))
 
