@@ -14,6 +14,7 @@ from skgnh.training.state import RECENT, State
 
 Array = Any
 
+
 @dataclass(frozen=True)
 class Batch:
     """The rows of one step; None stands for all rows."""
