@@ -27,9 +27,9 @@ class Auto(Solver):
     cheapest of `gram`, `dense` and `sketched_gram` (whose error is one per cent) that H
     serves and that fit the working memory is taken if it costs at most four times as
     much as an iterative one, whose steps are truncated, or less than 1e8 multiply-adds;
-    otherwise that one: `kfac`, or `cg` where H has no layers. An operator that is no sum over samples gets `gram` if it offers a Gram
-    matrix, as one of low rank does, else `dense` if it can be an array within the
-    working memory.
+    otherwise that one: `kfac`, or `cg` where H has no layers. An operator that is no
+    sum over samples gets `gram` if it offers a Gram matrix, as one of low rank does,
+    else `dense` if it can be an array within the working memory.
 
     Parameters
     ----------
