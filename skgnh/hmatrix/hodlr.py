@@ -116,6 +116,7 @@ def _contracted(first: Pair, second: Pair, b: Block, cap: float) -> tuple[Pair, 
     over = s > cap
     if not over.any():
         return pair, b
-    gone = R1.T @ (U[:, over] * ((s - cap) / s**2)[over]) @ (V[:, over].T @ R2)
+    s = s[over]
+    gone = R1.T @ (U[:, over] * ((s - cap) / s**2)) @ (V[:, over].T @ R2)
     Y = b.Y - b.Y @ gone
     return pair.capped(cap), Block(b.rows, b.columns, b.X, Y)

@@ -45,8 +45,8 @@ def hodlr(
         the off-diagonal blocks by the squared error that a number saves; how far
         from singular its pairs are kept is chosen by the error of random products.
     leaf_size : int, default=32
-        Most indices of a leaf, or `storage` of them where that is less. There is one
-        leaf, exact, where P takes no more than the storage.
+        Most indices of a leaf, two where it is 1, or `storage` of them where that is
+        less. There is one leaf, exact, where P takes no more than the storage.
     order : {'natural', 'diagonal', 'angle', 'kernel'}, default='natural'
         Order of the indices, see :func:`skgnh.hmatrix.compress`.
     random_state : int, default=0
@@ -85,7 +85,9 @@ def hodlr(
         raise ValueError(f"storage must be at least 2 numbers, got {storage}.")
     P = H.shape[0]
     leaf_size = P if 2 * storage >= P + 1 else min(leaf_size, int(storage))
-    n_leaves = 2 ** max(0, int(np.ceil(np.log2(P / leaf_size))))
+    # No more leaves than there are indices.
+    depth = min(np.ceil(np.log2(P / leaf_size)), np.floor(np.log2(P)))
+    n_leaves = 2 ** max(0, int(depth))
     sequence = _order(H, order, n_leaves, rng)
     nodes = [row[row >= 0] for row in leaves(sequence, n_leaves)]
     own = [symmetric(block) for block in H.entry_blocks([(i, i) for i in nodes])]

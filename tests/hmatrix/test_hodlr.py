@@ -78,6 +78,25 @@ def test_matrix_is_positive_definite(name, storage):
         assert (np.sum(x * v, axis=0) > 0).all()
 
 
+@pytest.mark.parametrize("order", ["natural", "diagonal", "angle", "kernel"])
+@pytest.mark.parametrize("n", [4, 5, 7, 12])
+def test_no_leaf_is_empty(n, order):
+    array = low_rank(n, 2 * n)
+    A = made(array, 2, leaf_size=1, order=order)
+    assert len(A.leaves) > 1
+    assert min(len(D) for D in A.leaves) >= 1
+    assert np.linalg.eigvalsh(dense(A))[0] > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_block_of_zeros_beside_one_too_large_is_no_division(dtype):
+    # One direction is shrunk, another has underflown.
+    X = np.array([[2, 0], [0, 0]], dtype)
+    given = Block(slice(0, 2), slice(2, 4), X, np.eye(2, dtype=dtype))
+    ((block,),) = contracted([np.eye(2, dtype=dtype)] * 2, [[given]], 0.5)
+    assert_close(block.X @ block.Y.T, np.diag([0.5, 0.0]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [1, 2, 23])
 def test_small_matrix_is_one_exact_leaf(n):
     array = low_rank(n, 2 * n)
