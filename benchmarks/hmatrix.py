@@ -1,7 +1,8 @@
 """Hierarchical matrices of Gauss-Newton Hessians, measured.
 
 Part a: errors at equal storage; b: iterations; c: eigenvalues; d: scaling in P; e: the
-entry sampler; f: kernel matrices; g: definiteness. See the README beside this file.
+entry sampler; f: kernel matrices; g: definiteness; h: errors by storage. See the
+README beside this file.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from hmatrix_scaling import (
     sources,
 )
 from hmatrix_spd import definiteness
+from hmatrix_storage import storages
 from sklearn import config_context
 
 import skgnh
@@ -104,7 +106,7 @@ def show(part, rows, args):
 
 
 def run_others(args, parts, save):
-    """Parts d, e, f and g."""
+    """Parts d to h."""
     jobs = {
         "d": {"d": scaling, "d large": large, "d sources": sources},
         "e": {
@@ -114,6 +116,7 @@ def run_others(args, parts, save):
         },
         "f": {"f": kernels},
         "g": {"g": definiteness},
+        "h": {"h": storages},
     }
     for part in filter(args.parts.__contains__, jobs):
         for name, job in jobs[part].items():
@@ -191,6 +194,9 @@ def parse(argv=None):
     add("--kernel-dampings", type=_floats, default=(10, 1, 0.1))
     add("--kernel-orders", type=_names, default=("natural", "angle", "kernel"))
     parser.add_argument("--random-networks", type=int, help="of part g")
+    group = parser.add_argument_group("part h, of --networks too")
+    group.add_argument("--storages", type=_integers, default=(64, 256, 512))
+    group.add_argument("--kernel-points", type=int, default=6500)
     args = parser.parse_args(argv)
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
@@ -203,7 +209,7 @@ def parse(argv=None):
             network_of(name)
     except ValueError:
         parser.error(f"{name!r} is no network such as 784-16-784")
-    unknown = set(args.parts) - set("abcdefg") | set(args.states) - set(STATES)
+    unknown = set(args.parts) - set("abcdefgh") | set(args.states) - set(STATES)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return args

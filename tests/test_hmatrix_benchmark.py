@@ -14,8 +14,11 @@ def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hmatrix")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        options = "--quick --parts a,b,c --networks 64-8-64 --states start --storage 32"
+        options = (
+            "--quick --parts a,b,c,h --networks 64-8-64 --states start --storage 32"
+        )
         more = "--rows 60 --max-iter 60 --eigenvalues 4 --dampings 0.1,0.001"
+        more += " --storages 16,32 --kernel-points 200"
         path = folder / "record.json"
         plots = ["--json", str(path), "--plot", str(folder)]
         made = import_module("hmatrix").main([*options.split(), *more.split(), *plots])
@@ -45,3 +48,13 @@ def test_iterations_grow_as_the_damping_falls(parts):
 def test_refined_eigenvalues_are_exact(parts):
     rows = {row["method"]: row for row in parts["c"]}
     assert rows["hmatrix, refined"]["largest error"] < 1e-2
+
+
+def test_errors_by_storage_are_those_of_their_forms(parts):
+    rows = {(row["matrix"], row["storage"]): row for row in parts["h"]}
+    for matrix in ("64-8-64, start", "gaussian kernel"):
+        little, much = rows[matrix, 16], rows[matrix, 32]
+        # The best there is of that rank, but for the diagonal, which is kept besides.
+        assert much["low rank and diagonal"] < 1.1 * much["eigenvectors"]
+        for form in ("eigenvectors", "HODLR", "low rank and diagonal", "hodlr"):
+            assert much[form] < little[form]

@@ -2,5 +2,7 @@
 
 from skgnh.hmatrix.compression import compress
 from skgnh.hmatrix.hierarchical import HierarchicalMatrix
+from skgnh.hmatrix.hodlr import HODLRMatrix
+from skgnh.hmatrix.hodlr_build import hodlr
 
-__all__ = ["HierarchicalMatrix", "compress"]
+__all__ = ["HODLRMatrix", "HierarchicalMatrix", "compress", "hodlr"]

@@ -81,9 +81,9 @@ def compress(
     -------
     HierarchicalMatrix
         The approximation; exact, without a tree and a head, where P is at most a leaf
-        or the head. The build takes `n_samples` products, none at rank 0, and three
-        times `global_rank`, and ``P (m + 4 r)`` entries where
-        they are the source, with those of the head besides.
+        or the head. The build takes three times `global_rank` products and, where
+        they are the source, ``P (n_samples + m + 4 r)`` entries, at rank 0 those of the
+        leaves alone, and those of the head besides.
 
     Raises
     ------
@@ -190,13 +190,13 @@ def _cheaper(
 ) -> str:
     """Return 'entries' or 'products', whichever takes fewer operations.
 
-    Entries take `n_samples` products, the leaves' blocks and as many blocks of pairs;
+    Entries take `n_samples` columns, the leaves' blocks and as many blocks of pairs;
     products take `n_columns` products and the nullification of twice as many nodes as
     there are leaves. What both do after that is the same.
     """
     K, m = index.shape
     product, entry = H.costs
-    by_entries = n_samples * product + K * (m**2 + rank**2) * entry
+    by_entries = (H.shape[0] * n_samples + K * (m**2 + rank**2)) * entry
     by_products = n_columns * product + 2 * K * (_NODE * m * n_columns**2 + _CALLS)
     return "entries" if by_entries <= by_products else "products"
 

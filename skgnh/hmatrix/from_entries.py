@@ -9,9 +9,6 @@ from skgnh.progress import Track, silent
 
 Array = Any
 
-# Of the unit vectors of the columns that are sampled at a time.
-_BATCH_BYTES = 2**25
-
 
 class FromEntries:
     """Blocks, far fields and couplings of ``H - low low^T``, from the leaves up.
@@ -19,7 +16,7 @@ class FromEntries:
     Parameters
     ----------
     H : operator of shape (P, P)
-        With products, ``entries`` and ``diagonal``.
+        With ``entries`` and ``diagonal``.
     low : ndarray of shape (P, k)
         Global part.
     index : ndarray of int of shape (K, m)
@@ -97,17 +94,15 @@ class FromEntries:
         return out
 
     def _far_panel(self) -> Array:
-        """Return scaled random columns of the remainder."""
+        """Return scaled random columns of the remainder, some at a time."""
         H, sampled = self._H, self._sampled
-        P = H.shape[0]
-        panel = np.empty((P, len(sampled)), H.dtype)
-        batch = max(1, _BATCH_BYTES // (P * H.dtype.itemsize))
-        parts = slices(len(sampled), batch)
+        every = np.arange(H.shape[0])
+        panel = np.empty((len(every), len(sampled)), H.dtype)
+        # No more than a quarter beside the panel itself.
+        size = min(-(-len(sampled) // 4), working_memory() // (8 * panel[:, 0].nbytes))
+        parts = slices(len(sampled), max(1, size))
         for part in self._track(parts, "sampled columns"):
-            columns = sampled[part]
-            unit = np.zeros((P, len(columns)), H.dtype)
-            unit[columns, np.arange(len(columns))] = 1
-            panel[:, part] = H @ unit
+            (panel[:, part],) = H.entry_blocks([(every, sampled[part])])
         check_symmetric(panel[sampled])
         for part in parts:
             panel[:, part] -= self._low @ self._low[sampled[part]].T

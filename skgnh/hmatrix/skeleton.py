@@ -17,6 +17,9 @@ def select(D: Array, far: Array, rank: int, tol: float, least: int = 1) -> Array
     own conditioned variance looks better for one step, but it clusters the indices, so
     that the interpolation grows and rounding costs what is positive definite.)
 
+    As in a pivoted Cholesky factorisation only diagonals are carried on, and the
+    columns of the indices taken are conditioned when they are taken.
+
     Parameters
     ----------
     D : ndarray of shape (K, m, m)
@@ -34,31 +37,39 @@ def select(D: Array, far: Array, rank: int, tol: float, least: int = 1) -> Array
     Returns
     -------
     ndarray of int of shape (K, r)
-        Positions within the nodes: O(K m^2 r).
+        Positions within the nodes: O(K m r^2).
     """
-    D, far = D.copy(), far.copy()
     nodes = np.arange(len(D))
-    scale = np.maximum(np.einsum("kii->ki", D).copy(), np.finfo(D.dtype).tiny)
-    floor = 100 * np.finfo(D.dtype).eps * scale
-    whole = np.sum(np.einsum("kii->ki", far), axis=1)
-    free = np.ones(scale.shape, dtype=bool)
-    chosen = []
-    for _ in range(rank):
-        left = np.maximum(np.einsum("kii->ki", far), 0)
-        if len(chosen) >= least and np.all(np.sum(left, axis=1) <= tol**2 * whole):
+    own, left = (np.einsum("kii->ki", X).copy() for X in (D, far))
+    floor = 100 * np.finfo(D.dtype).eps * np.maximum(own, np.finfo(D.dtype).tiny)
+    whole = np.sum(left, axis=1)
+    free = np.ones(own.shape, dtype=bool)
+    # Of step j: what it interpolates by, its column of the conditioned D, and f with
+    # far - d f^T - f d^T conditioned.
+    steps = np.empty((3, len(D), rank, D.shape[1]), D.dtype)
+    by, columns, f = steps
+    chosen = np.empty((len(D), 0), dtype=int)
+    for j in range(rank):
+        if j >= least and np.all(np.maximum(left, 0).sum(axis=1) <= tol**2 * whole):
             break
-        own = np.einsum("kii->ki", D)
-        gain = left.copy()
+        gain = np.maximum(left, 0)
         # An index that the others determine adds nothing, whatever rounding says.
         gain[own <= floor] = -1
         gain[~free] = -2
         s = np.argmax(gain, axis=1)
-        chosen.append(s)
+        chosen = np.concatenate((chosen, s[:, None]), axis=1)
         free[nodes, s] = False
-        pivot = np.maximum(D[nodes, s, s], floor[nodes, s])
-        d = D[nodes, :, s] / pivot[:, None]
-        f = far[nodes, :, s] - 0.5 * far[nodes, s, s][:, None] * d
-        far -= d[:, :, None] * f[:, None, :]
-        far -= f[:, :, None] * d[:, None, :]
-        D -= (pivot[:, None] * d)[:, :, None] * d[:, None, :]
-    return np.stack(chosen, axis=1)
+        before, at = steps[:, :, :j], (nodes, slice(None, j), s)
+        d = D[nodes, s] - _combined(by[at], before[1])
+        g = far[nodes, s] - _combined(by[at], before[2]) - _combined(f[at], before[0])
+        columns[:, j] = d
+        by[:, j] = d = d / np.maximum(own[nodes, s], floor[nodes, s])[:, None]
+        f[:, j] = g = g - 0.5 * left[nodes, s][:, None] * d
+        left -= 2 * d * g
+        own -= d * columns[:, j]
+    return chosen
+
+
+def _combined(weights: Array, rows: Array) -> Array:
+    """Return the weighted sum of each node's rows."""
+    return (weights[:, None] @ rows)[:, 0]

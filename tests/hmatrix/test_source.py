@@ -53,7 +53,7 @@ def test_choice_is_by_the_count_of_operations():
     # From entries 16 columns, 8 leaves of 16 and pairs of 4; from products 30 columns.
     product = 1e7
     nodes = 2 * 8 * (30 * 16 * 30**2 + 5e6)
-    entry = ((30 - 16) * product + nodes) / (8 * (16**2 + 4**2))
+    entry = (30 * product + nodes) / (128 * 16 + 8 * (16**2 + 4**2))
     for factor, source in ((0.99, "entries"), (1.01, "products")):
         H = Priced(product, factor * entry)
         built(H, "auto")
