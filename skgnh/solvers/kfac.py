@@ -211,7 +211,9 @@ def _eigen(S: Array, basis: Array | None = None) -> tuple[Array, Array | None]:
         own = np.einsum("ij,ij->j", basis, S @ basis)
     elif np.count_nonzero(S) > np.count_nonzero(own):
         own, basis = np.linalg.eigh(S)
-    return np.maximum(own, 0), basis
+    # What rounding leaves of nothing is nothing.
+    least = len(own) * np.finfo(own.dtype).eps * own.max(initial=0)
+    return np.where(own > least, own, 0), basis
 
 
 def _turned(X: Array, basis: Array | None) -> Array:

@@ -120,9 +120,8 @@ class PreconditionedFactor(Factor):
         super().__init__(H)
         self._solver, self.solution, self._image = solver, solution, None
         rough = solver.rtol is not None and solver.rtol >= _ROUGH
-        self._working = H.rounded() if rough else H
-        self.inner = solver._approximate(self._working, kept)
-        self._products = 0
+        self._working, self._products = (H.rounded() if rough else H), 0
+        self.inner = self._in_double(lambda: solver._approximate(self._working, kept))
 
     @property
     def name(self) -> str:
@@ -166,15 +165,18 @@ class PreconditionedFactor(Factor):
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         """Return the solution x, H x, and the number of iterations."""
+        return self._in_double(lambda: self._iterate(b, damping, direction))
+
+    def _in_double(self, work: Callable) -> Any:
+        """Return what some work does, in double where it fails in single precision."""
         try:
-            return self._iterate(b, damping, direction)
+            return work()
         except LinAlgError:
             if self._working is self._H:
                 raise
-        # What overflows in single precision may not in double.
         self._working = self._H
         self.inner = self._solver._approximate(self._H, None)
-        return self._iterate(b, damping, direction)
+        return work()
 
     def _iterate(
         self, b: Array, damping: float, direction: Array | None
@@ -238,11 +240,11 @@ def conjugate_gradients(
     x, r, first = np.zeros_like(b), b.copy(), None
     if direction is not None and direction.any():
         first = direction, *_along(product, direction)
-        length = (direction @ r) / first[2]
-        x, r = x + length * direction, r - length * first[1]
+        x, r = _moved(x, r, first)
     z = precondition(r)
     p, rz = _conjugate(z, first), r @ z
-    past, least = _PastResiduals(b), np.finfo(b.dtype).eps ** 2 * (b @ precondition(b))
+    past = _PastResiduals(b)
+    least = (16 * np.finfo(b.dtype).eps) ** 2 * (b @ precondition(b))
     while True:
         yield x, r, -0.5 * float(x @ (b + r))
         # What rounding leaves has no direction.
@@ -251,8 +253,7 @@ def conjugate_gradients(
         Ap, curvature = _along(product, p)
         alpha = rz / curvature
         past.append(r / rz, z)
-        x = x + alpha * p
-        r = past.orthogonalised(r - alpha * Ap)
+        x, r = _moved(x + alpha * p, past.orthogonalised(r - alpha * Ap), first)
         z = precondition(r)
         rz, previous = r @ z, rz
         p = _conjugate(z, first) + (rz / previous) * p
@@ -268,6 +269,15 @@ def _along(product: Callable, p: Array) -> tuple[Array, float]:
             "Conjugate gradients met non-positive curvature, or one that is not finite."
         )
     return Ap, curvature
+
+
+def _moved(x: Array, r: Array, first: tuple | None) -> tuple[Array, Array]:
+    """Return solution and residual after the best move along a direction."""
+    if first is None:
+        return x, r
+    direction, image, curvature = first
+    length = (direction @ r) / curvature
+    return x + length * direction, r - length * image
 
 
 def _conjugate(z: Array, first: tuple | None) -> Array:

@@ -331,8 +331,8 @@ def over(n, *widths):
     [
         (lambda: over(5000, 4, 8, 3), Dense),  # few parameters, many rows
         (lambda: over(20, 100, 300, 3), Gram),  # few rows, many parameters
-        (lambda: over(50_000, 100, 900, 900, 1), CG),  # neither fits
-        (lambda: over(20_000, 100, 50, 50), CG),  # dense fits, but costs too much
+        (lambda: over(50_000, 100, 900, 900, 1), KFAC),  # neither fits
+        (lambda: over(20_000, 100, 50, 50), KFAC),  # dense fits, but costs too much
         (lambda: over(5000, 4, 8, 3).probe(1, 0), Dense),
         (OPERATORS["low rank"], Gram),
         (lambda: prescribed(1, 2, 3), Dense),
@@ -346,9 +346,9 @@ def test_auto_takes_the_cheapest_that_fits(make, expected):
 @pytest.mark.parametrize(
     ("make", "nbytes", "smaller"),
     [
-        (lambda: over(5000, 4, 8, 3), 2 * 67**2 * 8, CG),
-        (lambda: over(20, 100, 300, 3), 3 * 60**2 * 8, CG),
-        (lambda: over(200, 4, 8, 3), 2 * 67**2 * 8, CG),
+        (lambda: over(5000, 4, 8, 3), 2 * 67**2 * 8, KFAC),
+        (lambda: over(20, 100, 300, 3), 3 * 60**2 * 8, KFAC),
+        (lambda: over(200, 4, 8, 3), 2 * 67**2 * 8, KFAC),
         (lambda: over(40, 4, 8, 3), 3 * 120**2 * 8, Dense),
         (lambda: prescribed(1, 2, 3), 2 * 3**2 * 8, CG),
     ],
