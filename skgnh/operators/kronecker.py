@@ -1,5 +1,6 @@
 """Kronecker factors of the layers, and the basis of their eigenvectors."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,19 @@ def kronecker_factors(
     -------
     list of (ndarray of shape (width_out, width_out), ndarray of shape (fan, fan))
     """
+    is_diagonal = H.root.has_diagonal_outputs
     if n_probes is not None and n_probes < H.n_roots and H.root.probes is None:
         H = H.probe(n_probes, random_state)
+        # Probes that are drawn for one sweep need not be kept.
+        walk = H.root.walk_anew
+    else:
+        walk = partial(H.root.walk, compact=True)
     weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
 
     def part(rows, factors):
-        return factors.kronecker(weighted[rows], H.loss.has_diagonal_root)
+        return factors.kronecker(weighted[rows], is_diagonal)
 
-    made = H.linearization.sum(part, *H.root.walk(compact=True))
+    made = H.linearization.sum(part, *walk())
     depth = len(H.network.shapes)
     return list(zip(made[:depth], made[depth:], strict=True))
 

@@ -180,7 +180,9 @@ class LayerFactors(NamedTuple):
         flat = (B.reshape(-1, B.shape[2]) for B in back)
         return hadamard_grams(left, flat, self.n_rows, ridges)
 
-    def kronecker(self, scale: Array, has_diagonal_outputs: bool) -> list[Array]:
+    def kronecker(
+        self, scale: Array, has_diagonal_outputs: bool = False
+    ) -> list[Array]:
         """Return every ``sum_i B_i^T B_i``, then every ``sum_i s_i^2 a_i a_i^T``.
 
         For a scale s of shape (n, 1); the last B, where it is diagonal but for the
@@ -189,7 +191,7 @@ class LayerFactors(NamedTuple):
         scaled = [_scaled(a, scale) for a in self.inputs]
         outputs = [_gram(B) for B in self.back[:-1]]
         last = self.back[-1]
-        if has_diagonal_outputs:
+        if has_diagonal_outputs or last.ndim == 2:
             outputs.append(np.diag(np.sum(last**2, axis=tuple(range(last.ndim - 1)))))
         else:
             outputs.append(_gram(last))
@@ -201,5 +203,6 @@ def _scaled(a: Array, scale: Array) -> Array:
 
 
 def _gram(B: Array) -> Array:
-    flat = B.reshape(-1, B.shape[2])
+    """Return ``sum_i B_i^T B_i``, in whichever order B lies without a copy."""
+    flat = B.reshape(-1, B.shape[2], order="A")
     return flat.T @ flat

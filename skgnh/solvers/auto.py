@@ -27,9 +27,9 @@ class Auto(Solver):
     cheapest of `gram`, `dense` and `sketched_gram` (whose error is one per cent) that H
     serves and that fit the working memory is taken if it costs at most four times as
     much as an iterative one, whose steps are truncated, or less than 1e8 multiply-adds;
-    otherwise that one: `kfac`, or `cg` where H has no layers. An operator that is no
-    sum over samples gets `gram` if it offers a Gram matrix, as one of low rank does,
-    else `dense` if it can be an array within the working memory.
+    otherwise that one: `kfac`, or `cg` where H has no layers or that does not fit. An
+    operator that is no sum over samples gets `gram` if it offers a Gram matrix, as one
+    of low rank does, else `dense` if it can be an array within the working memory.
 
     Parameters
     ----------
@@ -65,13 +65,9 @@ class Auto(Solver):
         if self.iterative is None:
             candidates.append(SketchedGram())
         prices = {solver: solver.price(H) for solver in candidates if solver.serves(H)}
-        exact = [
-            solver
-            for solver, price in prices.items()
-            if fits(price.numbers * H.dtype.itemsize)
-        ]
+        exact = [solver for solver in prices if _fits(solver, H)]
         iterative = KFAC() if self.iterative is None else self.iterative
-        if not iterative.serves(H):
+        if not (iterative.serves(H) and _fits(iterative, H)):
             iterative = CG()
         if not exact:
             return iterative
@@ -91,3 +87,8 @@ class Auto(Solver):
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
         return self.select(H).factor(H, carried)
+
+
+def _fits(solver: Solver, H: Curvature) -> bool:
+    """Say whether what a solver holds fits the working memory."""
+    return fits(solver.price(H).numbers * H.dtype.itemsize)

@@ -15,8 +15,9 @@ from skgnh.solvers.base import Factor, Price, Solver, sizes
 Array = Any
 
 
-# Residuals of at least this, relative to the right-hand side, need no doubles.
-_ROUGH = 1e-2
+# Residuals of at least this, relative to the right-hand side, need no doubles; products
+# of fewer operations gain nothing by it.
+_ROUGH, _LARGE = 1e-2, 1e6
 
 
 class Preconditioned(Solver):
@@ -33,8 +34,8 @@ class Preconditioned(Solver):
     relative to itself, over the last ``max(10, k/10)`` of k iterations: what matters
     is q, not the residual.
 
-    Where `rtol` is at least 1e-2, products and approximation are in single precision
-    if H can be had so; where that overflows, in that of H.
+    Where `rtol` is at least 1e-2 and n P a million, products and approximation are in
+    single precision if H can be had so; where that overflows, in that of H.
 
     Parameters
     ----------
@@ -119,7 +120,8 @@ class PreconditionedFactor(Factor):
     def __init__(self, solver: Any, H: Curvature, kept: Any, solution: Array | None):
         super().__init__(H)
         self._solver, self.solution, self._image = solver, solution, None
-        rough = solver.rtol is not None and solver.rtol >= _ROUGH
+        n, _, _, P = sizes(H)
+        rough = solver.rtol is not None and solver.rtol >= _ROUGH and n * P >= _LARGE
         self._working, self._products = (H.rounded() if rough else H), 0
         self.inner = self._in_double(lambda: solver._approximate(self._working, kept))
 
