@@ -63,6 +63,8 @@ class Objective:
         self.inputs, self.targets = inputs, targets
         self.weights, self.ridge = weights, ridge
         self.curvature = curvature
+        # Parameters that all rows were last asked about, and what they gave.
+        self._known: tuple = (None, None, None)
 
     @classmethod
     def from_estimator(
@@ -115,19 +117,24 @@ class Objective:
         return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
 
     def value(self, theta: Array, rows: Array | None = None) -> float:
-        """Return f(theta) over all rows or some: one forward pass, O(n P).
+        """Return f(theta) over all rows or some, O(n P).
 
-        It is summed in double precision; overflow gives inf or nan, not an error.
+        It is summed in double precision; overflow gives inf or nan, not an error. Over
+        all rows the gradient is made with it, for :meth:`linearize` at the same theta:
+        most trials are gone on from.
         """
-        inputs, targets, weights = self._rows(rows)
-        linearization = Linearization(self.network, theta, inputs)
-
-        def part(span, z):
-            losses = self.loss.value(z, targets[span])
-            return [float(np.dot(weights[span].astype(float), losses))]
-
-        numbers = 2 * max(self.network.layer_units[1:])
         with np.errstate(over="ignore", invalid="ignore"):
+            if rows is None:
+                self._known = theta.copy(), *self._value_and_gradient(theta, None)
+                return self._known[1] + self._penalty(theta)
+            inputs, targets, weights = self._rows(rows)
+            linearization = Linearization(self.network, theta, inputs)
+
+            def part(span, z):
+                losses = self.loss.value(z, targets[span])
+                return [float(np.dot(weights[span].astype(float), losses))]
+
+            numbers = 2 * max(self.network.layer_units[1:])
             (total,) = linearization.sum(part, numbers, linearization.output)
             return total + self._penalty(theta)
 
@@ -139,9 +146,27 @@ class Objective:
     ) -> tuple[float, Array, GaussNewtonHessian | ExactHessian]:
         """Return value and gradient over `rows`, the Hessian over `curvature_rows`.
 
-        Both share one forward pass where they are the same object; the cost is one
-        gradient, O(n P).
+        The cost is one gradient, O(n P), or none where :meth:`value` has made it.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if rows is None and np.array_equal(theta, self._known[0]):
+                value, gradient = self._known[1:]
+            else:
+                value, gradient = self._value_and_gradient(theta, rows)
+            value += self._penalty(theta)
+            gradient = gradient + self.ridge * theta
+        inputs, targets, weights = self._rows(curvature_rows)
+        linearization = Linearization(self.network, theta, inputs)
+        if self.curvature == "exact":
+            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
+        else:
+            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
+        return value, gradient, H
+
+    def _value_and_gradient(
+        self, theta: Array, rows: Array | None
+    ) -> tuple[float, Array]:
+        """Return both without the penalty; the forward passes are not kept."""
         inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
 
@@ -154,20 +179,7 @@ class Objective:
             return float(np.dot(weights[span].astype(float), losses)), gradient
 
         numbers = 4 * max(self.network.layer_units[1:])
-        with np.errstate(over="ignore", invalid="ignore"):
-            # What is not asked for again is not kept.
-            source = None if curvature_rows is rows else linearization.made
-            value, gradient = linearization.sum(part, numbers, source)
-            value += self._penalty(theta)
-            gradient += self.ridge * theta
-        if curvature_rows is not rows:
-            inputs, targets, weights = self._rows(curvature_rows)
-            linearization = Linearization(self.network, theta, inputs)
-        if self.curvature == "exact":
-            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
-        else:
-            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
-        return value, gradient, H
+        return tuple(linearization.sum(part, numbers, linearization.made))
 
     def data_curvature(
         self, theta: Array, total: float, rows: Array | None = None

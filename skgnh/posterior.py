@@ -48,6 +48,8 @@ _CHEAP, _ROWS_PER_PARAMETER, _CHEAP_ROW = 1e10, 5, 1e7
 _FEW = 2000
 # Of the largest curvature, what rounding may take away; how often it may be raised.
 _ROUNDING, _TRIES = 10.0, 3
+# Output probes for the largest entry of the diagonal, which only scales that.
+_SCALE_PROBES = 4
 
 
 class _Outputs:
@@ -325,7 +327,7 @@ def laplace(
     rows = _some_rows(M, len(objective.weights), form, rng)
     if rows is not None:
         M = objective.data_curvature(theta, total, rows).scaled(scale)
-    largest = float(np.max(M.diagonal(), initial=0.0))
+    largest = float(np.max(M.diagonal(_SCALE_PROBES, 0), initial=0.0))
     if not np.isfinite(largest):
         return None
     factor, rounding = form.factor(M), _ROUNDING * np.finfo(float).eps * largest

@@ -89,8 +89,11 @@ def test_curvature_is_the_hessian_where_the_network_is_linear():
         assert_close((ahead - behind) / (2 * h), H[k], rtol=1e-8)
 
 
-def test_gradient_and_curvature_of_the_same_rows_share_one_forward_pass(monkeypatch):
-    objective, theta = problem(Case(n=7))
+def test_gradient_after_the_value_makes_no_further_forward_pass(monkeypatch):
+    objective, theta = problem(Case("tanh", 1, "softmax", weighted=True, n=7))
+    moved = theta + 0.1
+    fresh = problem(Case("tanh", 1, "softmax", weighted=True, n=7))[0]
+    expected = fresh.linearize(moved)
     forward, passes = type(objective.network).trace, []
 
     def counted(self, theta, inputs):
@@ -98,13 +101,20 @@ def test_gradient_and_curvature_of_the_same_rows_share_one_forward_pass(monkeypa
         return forward(self, theta, inputs)
 
     monkeypatch.setattr(type(objective.network), "trace", counted)
-    rows = np.arange(4)
-    objective.linearize(theta, rows, rows)[2].diagonal()
-    assert passes == [4]
-    objective.linearize(theta)[2].diagonal()
-    assert passes == [4, 7]
-    objective.linearize(theta, None, rows)[2].diagonal()
-    assert passes == [4, 7, 7, 4]
+    value = objective.value(moved)
+    assert passes == [7]
+    again, gradient, _ = objective.linearize(moved)
+    assert passes == [7]
+    assert again == value == expected[0]
+    np.testing.assert_array_equal(gradient, expected[1])
+    # The penalty is that of now, the rows those asked for, the parameters too.
+    objective.ridge = 2 * objective.ridge
+    gradient = objective.linearize(moved)[1]
+    assert_close(gradient - expected[1], fresh.ridge * moved, rtol=1e-12)
+    assert passes == [7]
+    objective.linearize(moved, np.arange(4))
+    objective.linearize(theta)
+    assert passes == [7, 4, 7]
 
 
 def test_theta_is_not_overwritten():

@@ -85,7 +85,7 @@ def make_solver(solver: Any, for_evidence: bool = False) -> Solver:
     That of `auto` for the evidence gives determinants and traces too.
     """
     if for_evidence and solver in ("auto", "kfac"):
-        iterative = KFAC(n_probes=4, refresh=1, max_iter=5)
+        iterative = KFAC(n_probes=2, refresh=1, max_iter=5)
         return Auto(iterative) if solver == "auto" else iterative
     if isinstance(solver, Solver):
         return clone(solver)
