@@ -282,3 +282,13 @@ def test_start_of_wide_networks_is_that_of_the_theory():
 def test_networks_that_make_no_sense_are_refused(widths, activations, message):
     with pytest.raises(ValueError, match=message):
         MLP(widths, activations)
+
+
+def test_tanh_of_doubles_is_that_of_numpy_to_rounding():
+    z = np.concatenate([np.linspace(-30, 30, 2001), [-800, 800, 0.0, -np.inf, np.inf]])
+    given = z.copy()
+    with np.errstate(all="raise"):
+        out = PACKAGE_ACTIVATIONS["tanh"].value(z)
+    np.testing.assert_allclose(out, np.tanh(z), rtol=0, atol=5e-16)
+    np.testing.assert_array_equal(z, given)
+    assert np.isnan(PACKAGE_ACTIVATIONS["tanh"].value(np.array([np.nan]))).all()

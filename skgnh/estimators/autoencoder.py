@@ -59,11 +59,13 @@ class GaussNewtonAutoencoder(
         sample weights, as in scikit-learn, on the scaled data.
     batch_size : int or 'auto', default='auto'
         Rows of a gradient. 'auto' takes all: steps are then monotone and an iteration
-        is one accepted step. With less an iteration is an epoch, and each step is
-        judged on the next batch.
+        is one accepted step. With a given `alpha`, one or two outputs and at least
+        2,560 rows it begins with 256 rows, and doubles them as long as steps do not
+        carry over to others. With less than all an iteration is an epoch, and each step
+        is judged on the next batch.
     curvature_batch_size : int or 'auto', default='auto'
-        Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes a
-        tenth of the gradient's, at least 2,000 where there are so many.
+        Rows of the Gauss-Newton Hessian, drawn anew for each step; 'auto' takes at most
+        2,000 or, by the evidence, a tenth of the gradient's where that is more.
     damping : float, default=1.0
         First damping, in units of the prior precisions or, with a given `alpha`, of the
         Hessian's mean diagonal. It adapts at once.

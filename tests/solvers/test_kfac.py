@@ -8,6 +8,7 @@ from matrices import digits_hessian
 from scipy import sparse
 from scipy.linalg import LinAlgError, block_diag
 
+from skgnh.operators.kronecker import kronecker_factors
 from skgnh.solvers import CG, KFAC
 from skgnh.solvers.kfac import KroneckerFactor
 
@@ -256,3 +257,38 @@ def test_operator_of_many_probes_is_taken_as_it_is():
     rhs = np.linspace(-1, 1, H.shape[0])
     x = KFAC(direct=True).factor(H).solve(rhs, 0.1)
     assert_close(x, KroneckerFactor(H).solve(rhs, 0.1), rtol=1e-12)
+
+
+def test_approximation_serves_some_points_and_is_then_made_anew():
+    solver = KFAC(refresh=3, rtol=1e-6, max_iter=100)
+    first, second = (digits_hessian(50, (6,)), digits_hessian(60, (6,)))
+    rhs = columns(first.shape[0], 1)[:, 0]
+    factor, made = solver.factor(first), []
+    for _ in range(6):
+        made.append(factor.inner.solve(rhs, 0.1))
+        # What is of an earlier matrix has no determinant of this one.
+        assert factor.inner.knows_determinant == (len(made) in (1, 4))
+        factor = solver.factor(second, factor.carried())
+    old, new = (KroneckerFactor(H, 4, 0).solve(rhs, 0.1) for H in (first, second))
+    for k, x in enumerate(made):
+        np.testing.assert_array_equal(x, old if k < 3 else new)
+    # The solves are of the matrix at hand all the same.
+    x = factor.solve(rhs, 0.1)
+    left = second @ x + 0.1 * x - rhs
+    assert np.linalg.norm(left) < 1.1e-6 * np.linalg.norm(rhs)
+
+
+def test_kept_approximation_has_the_ridge_of_now():
+    case = Case("tanh", 1, "softmax", n=20)
+    H, bare = case.operator(), case.operator(ridge=False)
+    solver, rhs = KFAC(refresh=9, n_probes=9), columns(H.shape[0], 1)[:, 0]
+    kept = solver.factor(bare).carried()
+    x = solver.factor(H, kept).inner.solve(rhs, 0.1)
+    assert_close(x, KroneckerFactor(H).solve(rhs, 0.1), rtol=1e-12)
+
+
+def test_probes_of_independent_outputs_are_diagonal_and_exact_in_the_last_layer():
+    H = Case("tanh", 1, "multilabel", n=20).operator()
+    (S, _), (probed, _) = (kronecker_factors(H, k, 0)[-1] for k in (None, 1))
+    assert_close(probed, S, rtol=1e-13)
+    assert np.count_nonzero(S) == len(S)

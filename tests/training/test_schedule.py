@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from skgnh.training import Batch, FullBatch, MiniBatches, State
+from skgnh.training import Batch, FullBatch, GrowingBatches, MiniBatches, State
 
 
 def state(seed=0):
@@ -111,3 +111,48 @@ def test_epochs_go_on_where_they_stopped():
     kept = pickle.loads(pickle.dumps(kept))
     second = [b.gradient for b in islice(MiniBatches(20, 5, 5).batches(kept), 8)]
     np.testing.assert_array_equal(np.stack(first + second), np.stack(whole))
+
+
+def grown(n_rows, successes, size=10, curvature_size=1000):
+    """Batches of points whose success is given, and the state after them."""
+    at = state()
+    batches, taken = GrowingBatches(n_rows, size, curvature_size).batches(at), []
+    for success in successes:
+        taken.append(next(batches))
+        at.recent = (*at.recent, success)[-8:]
+    return taken, at
+
+
+def test_batches_double_where_fewer_than_half_of_eight_steps_succeed():
+    half = [True, False] * 4
+    lengths = [len(batch.gradient) for batch in grown(10_000, 5 * half)[0]]
+    assert set(lengths) == {10}
+    lengths = [len(batch.gradient) for batch in grown(10_000, 40 * [False])[0]]
+    assert lengths == [10] * 8 + [20] * 8 + [40] * 8 + [80] * 8 + [160] * 8
+
+
+def test_all_rows_serve_once_batches_would_be_half_of_them():
+    batches, _ = grown(100, 40 * [False])
+    # Of 40 two batches fit, of 80 not.
+    sizes = [None if b.gradient is None else len(b.gradient) for b in batches]
+    assert sizes == [10] * 8 + [20] * 8 + [40] * 8 + [None] * 16
+    assert not batches[-1].is_judged_unseen
+    assert batches[-1].max_trials > 10**6
+
+
+def test_growing_batches_go_through_all_rows_and_are_judged_on_the_next():
+    batches, _ = grown(95, 19 * [True])
+    for batch, following in zip(batches[:-1], batches[1:], strict=True):
+        np.testing.assert_array_equal(batch.judge, following.gradient)
+        assert batch.is_judged_unseen
+        assert batch.max_trials == 1
+    rows = np.concatenate([batch.gradient for batch in batches])
+    np.testing.assert_array_equal(np.bincount(rows, minlength=95), 2)
+    # An epoch is complete once so many rows have been taken as there are.
+    assert [k for k, batch in enumerate(batches) if batch.ends_epoch] == [9, 18]
+
+
+def test_curvature_of_growing_batches_takes_some_of_their_rows():
+    for batch in grown(100, 5 * [True], curvature_size=4)[0]:
+        assert len(set(batch.curvature.tolist())) == 4
+        assert np.isin(batch.curvature, batch.gradient).all()

@@ -12,11 +12,11 @@ from skgnh.solvers import all_solvers
 from skgnh.training import (
     Evidence,
     FullBatch,
+    GrowingBatches,
     LevenbergMarquardt,
     MiniBatches,
     Prior,
     Problem,
-    success,
 )
 
 N = 48
@@ -24,7 +24,10 @@ FULL = FullBatch()
 SAMPLED = FullBatch(N, 20)
 BATCHES = MiniBatches(N, 12, 12)
 DRAWN = MiniBatches(N, 16, 10)
-SCHEDULES = pytest.mark.parametrize("schedule", [FULL, SAMPLED, BATCHES, DRAWN])
+GROWING = GrowingBatches(N, 4, 4)
+SCHEDULES = pytest.mark.parametrize(
+    "schedule", [FULL, SAMPLED, BATCHES, DRAWN, GROWING]
+)
 
 
 def problem(n=N, kind="softmax"):
@@ -43,9 +46,8 @@ def prior(objective):
 
 
 def method(objective, schedule, solver="dense", scaling="none"):
-    rule = {} if isinstance(schedule, FullBatch) else {"rule": success}
     solver = all_solvers()[solver]()
-    inner = LevenbergMarquardt(solver, schedule, scaling=scaling, **rule)
+    inner = LevenbergMarquardt(solver, schedule, scaling=scaling)
     if scaling != "prior":
         return inner
     return Evidence(inner, prior(objective), float(len(objective.inputs)))
