@@ -17,6 +17,8 @@ Array = Any
 # Columns of the first layer from which its eigenvectors are kept from point to point:
 # those of the inputs, whatever the parameters.
 _MANY_COLUMNS = 256
+# Outputs that are taken as they are, and the probes of more.
+_FEW_OUTPUTS, _PROBES = 32, 4
 
 
 class KFAC(Preconditioned):
@@ -32,8 +34,9 @@ class KFAC(Preconditioned):
 
     Parameters
     ----------
-    n_probes : int, default=4
-        Most output probes of each row for the factors.
+    n_probes : int, optional
+        Most output probes of each row for the factors; None takes 4 for more than 32
+        outputs, and fewer outputs as they are.
     refresh : int, default=5
         Points of a training that one approximation serves; 1 makes it anew at each.
     random_state : int, default=0
@@ -54,7 +57,7 @@ class KFAC(Preconditioned):
 
     requires = ("layers", "root")
     cost = (
-        "sum(n min(r, n_probes) w^2 + n f^2 + 9 (w^3 + f^3)) + "
+        "sum(n min(r, 32) w^2 + n f^2 + 9 (w^3 + f^3)) + "
         "(4 n P + 2 sum(w f (w + f))) max_iter"
     )
     memory = "sum(w^2 + f^2) + n W"
@@ -62,7 +65,7 @@ class KFAC(Preconditioned):
 
     def __init__(
         self,
-        n_probes: int = 4,
+        n_probes: int | None = None,
         refresh: int = 5,
         random_state: int = 0,
         max_iter: int = 3,
@@ -82,11 +85,15 @@ class KFAC(Preconditioned):
         if kept is not None and kept.age + 1 < self.refresh:
             return KroneckerFactor.of(H, kept._replace(age=kept.age + 1))
         basis = None if kept is None else kept.first_basis
-        return KroneckerFactor(H, self.n_probes, self.random_state, basis)
+        return KroneckerFactor(H, self._probes(H), self.random_state, basis)
+
+    def _probes(self, H: Curvature) -> int:
+        r = H.n_roots if "samples" in H.offers else 1
+        return self.n_probes or (r if r <= _FEW_OUTPUTS else _PROBES)
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
         n, r, _, _ = sizes(H)
-        r = min(r, self.n_probes)
+        r = min(r, self._probes(H))
         w, f = np.array(H.linearization.network.shapes, dtype=float).T
         made = np.sum(n * (r * w**2 + f**2) + 9 * (w**3 + f**3))
         return Price(made, np.sum(w**2 + f**2)), 2 * np.sum(w * f * (w + f))

@@ -269,7 +269,7 @@ def test_approximation_serves_some_points_and_is_then_made_anew():
         # What is of an earlier matrix has no determinant of this one.
         assert factor.inner.knows_determinant == (len(made) in (1, 4))
         factor = solver.factor(second, factor.carried())
-    old, new = (KroneckerFactor(H, 4, 0).solve(rhs, 0.1) for H in (first, second))
+    old, new = (KroneckerFactor(H).solve(rhs, 0.1) for H in (first, second))
     for k, x in enumerate(made):
         np.testing.assert_array_equal(x, old if k < 3 else new)
     # The solves are of the matrix at hand all the same.
