@@ -53,25 +53,54 @@ class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X = validate_data(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
-        depth = len(self.hidden_activations_)
-        if not -depth <= layer < depth:
-            raise ValueError(f"layer={layer!r}, but there are {depth} hidden layers.")
+        place = self._checked_layer(layer)
         container = _get_output_config("transform", self)["dense"]
-        if layer not in (-1, depth - 1) and container != "default":
+        if place + 1 < len(self.hidden_activations_) and container != "default":
             raise ValueError(
                 f"layer={layer} has no names of columns: outputs of {container!r} are "
                 "of the last layer only. Call set_output(transform='default')."
             )
         with np.errstate(over="ignore"):
-            return run_layers(
-                self, self._scaling_.scale_inputs(X), 0, layer % depth + 1
-            )
+            return run_layers(self, self._scaling_.scale_inputs(X), 0, place + 1)
+
+    def get_feature_names_out(self, input_features: Array | None = None) -> Array:
+        """Return the names of the last hidden layer's features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of str
+            The class's name in small letters, numbered.
+
+        Raises
+        ------
+        ValueError
+            If there is no hidden layer.
+        """
+        check_is_fitted(self)
+        self._checked_layer(-1)
+        return super().get_feature_names_out(input_features)
+
+    def _checked_layer(self, layer: int) -> int:
+        """Return which hidden layer is meant, from the first on.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
+        """
+        depth = len(self.hidden_activations_)
+        if not -depth <= layer < depth:
+            raise ValueError(f"layer={layer!r}, but there are {depth} hidden layers.")
+        return layer % depth
 
     @property
     def _n_features_out(self) -> int:
         """Width of the last hidden layer, that names of the features are made from."""
-        if not self.hidden_activations_:
-            raise ValueError("The network has no hidden layer, and so no features.")
         return self.coefs_[-1].shape[0]
 
     def __sklearn_tags__(self) -> Any:
