@@ -43,8 +43,7 @@ def onnx():
 
 def fitted(kind, **settings):
     model, X, y = task(kind, max_iter=3, tol=0.1, **settings)
-    # Columns far from zero ask for digits.
-    X = X * [1, 10, 0.1, 1] + [0, 300, -5, 2]
+    X = X * [1, 10, 0.1, 1] + [0, 30, -0.5, 2]
     return model.fit(X, y), X
 
 
@@ -70,6 +69,13 @@ def test_graphs_give_what_estimators_give(onnx, kind, mode, dtype):
     else:
         (codes,) = onnx(model, X)
         assert_same(codes, model.transform(X), dtype)
+
+
+def test_columns_far_from_zero_keep_their_digits(onnx):
+    model, X, y = task("regression", max_iter=3, tol=0.1, standardize=True)
+    X = (X + 1e4).astype(np.float32)
+    model.fit(X, y)
+    assert_same(onnx(model, X)[0][:, 0], model.predict(X), "float32")
 
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "relu"])
