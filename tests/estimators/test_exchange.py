@@ -73,6 +73,7 @@ def test_scikit_learn_predicts_the_same(kind, mode):
     mlp = model.to_sklearn()
     assert type(mlp) in (MLPClassifier, MLPRegressor)
     check_is_fitted(mlp)
+    mlp = pickle.loads(pickle.dumps(mlp))
     assert_same_answers(model, mlp, X, rtol=1e-8)
     assert mlp.score(X, y) == pytest.approx(model.score(X, y))
     if kind == "poisson":
@@ -92,7 +93,7 @@ def test_scikit_learn_predicts_in_single_precision(kind):
 def test_scikit_learn_goes_on(kind):
     model, X, y = fitted(kind)
     before = [coef.copy() for coef in model.coefs_]
-    mlp = pickle.loads(pickle.dumps(model.to_sklearn()))
+    mlp = model.to_sklearn()
     start = mlp.score(X, y)
     for _ in range(3):
         mlp.partial_fit(X, y)
