@@ -65,10 +65,13 @@ plt.show()
 # The solution may be off by one percent of its norm, by default. Training does not
 # notice: the objective falls as with the exact Gram matrix.
 
-figure, ax = plt.subplots(layout="constrained")
-for solver in ("gram", SketchedGram(), SketchedGram(rtol=0.3)):
-    mlp = GaussNewtonMLPClassifier(solver=solver, max_iter=8, **settings).fit(X, y)
-    ax.semilogy(mlp.loss_curve_, label=str(solver), marker="o", markersize=3)
-ax.set(xlabel="iteration", ylabel="objective")
-ax.legend()
+from skgnh.inspection import LossCurveDisplay
+
+models = {
+    str(solver): GaussNewtonMLPClassifier(solver=solver, max_iter=8, **settings)
+    for solver in ("gram", SketchedGram(), SketchedGram(rtol=0.3))
+}
+for model in models.values():
+    model.fit(X, y)
+LossCurveDisplay.from_estimators(models, log=True, marker="o", markersize=3)
 plt.show()

@@ -50,6 +50,7 @@ print("a block of entries\n", H.entries([2080, 2081], [2080, 2081, 2082]))
 import matplotlib.pyplot as plt
 
 from skgnh import GNHSpectrum
+from skgnh.inspection import SpectrumDisplay
 
 estimated = GNHSpectrum(mlp, n_components=100, prefit=True, random_state=0).fit(X, y)
 exact = GNHSpectrum(mlp, n_components=100, prefit=True, solver="dense").fit(X, y)
@@ -60,15 +61,14 @@ print(
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 grid = np.logspace(-16, 1, 500)
-for name, spectrum, style in (("exact", exact, "-"), ("estimated", estimated, "--")):
-    left.loglog(np.arange(1, 101), spectrum.eigenvalues_, style, label=name)
-    density = spectrum.spectral_density(grid, width=0.25, log=True)
-    right.semilogx(grid, density, style, label=name)
 right.axvline(exact.damping_, color="gray", linestyle=":", label=r"$\alpha / n$")
-left.set(xlabel="rank", ylabel="eigenvalue", title="Leading eigenvalues")
-right.set(xlabel="eigenvalue", ylabel="density per decade", title="All eigenvalues")
-left.legend()
-right.legend()
+for name, spectrum, style in (("exact", exact, "-"), ("estimated", estimated, "--")):
+    display = SpectrumDisplay.from_estimator(
+        spectrum, grid=grid, ax=left, name=name, linestyle=style
+    )
+    display.plot(right, kind="density", linestyle=style)
+left.set(title="Leading eigenvalues")
+right.set(title="All eigenvalues")
 plt.show()
 
 # %%
@@ -104,6 +104,20 @@ print(
     f"effective dimension {exact.effective_dimension_:.0f}, "
     f"estimated {estimated.effective_dimension_:.0f}, of {H.shape[0]} parameters"
 )
+
+# %%
+# Ranks of its blocks
+# -------------------
+# What one group of weights has to do with another is of low rank, which is what
+# hierarchical matrices live by. With 200 numbers a parameter (the whole triangle has
+# 1,205) the blocks far from the diagonal are left with ranks of some tens; those on it
+# are exact. It is enough for a preconditioner: products are off by a fifth.
+
+from skgnh.inspection import HMatrixDisplay
+
+display = HMatrixDisplay.from_estimator(mlp, X, y, storage=200, leaf_size=160)
+display.ax_.set(title="The Hessian in HODLR form")
+plt.show()
 
 # %%
 # Which rows curve the loss?

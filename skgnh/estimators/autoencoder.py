@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import says_more
+from skgnh.estimators.features import run_layers
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
-from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.scaling import Moments
 
@@ -320,7 +320,7 @@ class GaussNewtonAutoencoder(
         check_is_fitted(self)
         X = self._read(X, None, reset=False)[0]
         scaled = self._scaling_.scale_inputs(X)
-        return self._run(scaled, 0, self._n_encoder_layers)
+        return run_layers(self, scaled, 0, self._n_encoder_layers)
 
     def inverse_transform(self, X: Array) -> Array:
         """Return the rows that codes decode to.
@@ -346,7 +346,7 @@ class GaussNewtonAutoencoder(
             raise ValueError(
                 f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."
             )
-        z = self._run(codes, self._n_encoder_layers, len(self.coefs_))
+        z = run_layers(self, codes, self._n_encoder_layers, len(self.coefs_))
         return self._scaling_.restore_outputs(z)
 
     def predict(self, X: Array) -> Array:
@@ -415,14 +415,6 @@ class GaussNewtonAutoencoder(
     def _n_features_out(self) -> int:
         """Width of the code, which the names of the features out are made from."""
         return self.coefs_[self._n_encoder_layers - 1].shape[1]
-
-    def _run(self, a: Array, first: int, last: int) -> Array:
-        """Run layers first to last - 1; the last of all has no activation."""
-        names = [*self.hidden_activations_, "identity"]
-        layers = self._network.unpack(self._scaled_parameters.astype(a.dtype))
-        for layer, name in zip(layers[first:last], names[first:last], strict=True):
-            a = ACTIVATIONS[name].value(append_one(a) @ layer.T)
-        return a
 
     def _hidden_layers(self, n: int) -> tuple[list[int], list[str]]:
         encoder = layer_sizes(self.encoder_layer_sizes, "encoder_layer_sizes")

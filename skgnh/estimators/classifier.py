@@ -12,6 +12,8 @@ from sklearn.utils.validation import validate_data
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
+from skgnh.estimators.exchange import SklearnExchangeMixin
+from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.predictive import averaged
@@ -22,7 +24,9 @@ from skgnh.operators.from_estimator import encode_labels
 Array = Any
 
 
-class GaussNewtonMLPClassifier(ClassifierMixin, BaseGaussNewtonMLP):
+class GaussNewtonMLPClassifier(
+    HiddenFeaturesMixin, SklearnExchangeMixin, ClassifierMixin, BaseGaussNewtonMLP
+):
     r"""Multi-layer perceptron classifier trained by Levenberg-Marquardt.
 
     Minimises scikit-learn's objective, the mean cross-entropy plus

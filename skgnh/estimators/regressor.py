@@ -11,6 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.exchange import SklearnExchangeMixin
+from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.noise import noise_model
@@ -23,7 +25,9 @@ Array = Any
 _OUT_ACTIVATIONS = {"squared_error": "identity", "poisson": "exp"}
 
 
-class GaussNewtonMLPRegressor(RegressorMixin, BaseGaussNewtonMLP):
+class GaussNewtonMLPRegressor(
+    HiddenFeaturesMixin, SklearnExchangeMixin, RegressorMixin, BaseGaussNewtonMLP
+):
     r"""Multi-layer perceptron regressor trained by Levenberg-Marquardt.
 
     Minimises scikit-learn's objective, ``1/(2 d) ||z - y||^2`` or half the Poisson

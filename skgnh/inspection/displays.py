@@ -11,7 +11,8 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skgnh.inspection.axes import axes_of
 
 Array = Any
 Bounds = tuple[Array, Array]
@@ -102,7 +103,7 @@ class CoverageDisplay:
         display : CoverageDisplay
             Itself.
         """
-        self.ax_ = _axes(ax, "CoverageDisplay.plot")
+        self.ax_ = axes_of(ax, "CoverageDisplay.plot")
         self.figure_ = self.ax_.figure
         self.name = self.name if name is None else name
         if ref_line and _DIAGONAL_LABEL not in self.ax_.get_legend_handles_labels()[1]:
@@ -310,7 +311,7 @@ class PredictionBandDisplay:
         display : PredictionBandDisplay
             Itself.
         """
-        self.ax_ = _axes(ax, "PredictionBandDisplay.plot")
+        self.ax_ = axes_of(ax, "PredictionBandDisplay.plot")
         self.figure_ = self.ax_.figure
         self.name = self.name if name is None else name
         style = {"label": self.name, **kwargs}
@@ -480,14 +481,6 @@ class PredictionBandDisplay:
             x_rows, y_rows = _alike(x_rows=x_rows, y_rows=y_rows)
         display = cls(*curves, x_rows, y_rows, coverage, feature_name, target_name)
         return display.plot(**kwargs)
-
-
-def _axes(ax: Any, caller: str) -> Any:
-    """Return the axes, those of a new figure where there are none."""
-    check_matplotlib_support(caller)
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1] if ax is None else ax
 
 
 def _colored(style: dict, given: Mapping | None, color: Any) -> dict:

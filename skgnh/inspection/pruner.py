@@ -385,7 +385,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
 
     @_network_has("get_feature_names_out")
     def get_feature_names_out(self, input_features: Array | None = None) -> Array:
-        """Return the names of what the pruned autoencoder's `transform` gives."""
+        """Return the names of what the pruned network's `transform` gives."""
         check_is_fitted(self)
         return self.estimator_.get_feature_names_out(input_features)
 
