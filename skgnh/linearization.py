@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skgnh.lazy_rows import LazyRows
 from skgnh.memory import fits, rows_per_chunk, slices
 from skgnh.network import MLP, Trace
 
@@ -28,8 +29,9 @@ class Linearization:
         The network.
     theta : ndarray of shape (P,)
         Where it is linearised.
-    inputs : {ndarray, CSR} of shape (n, n_features + 1)
-        Rows with their ones, as :func:`skgnh.network.append_one` gives them.
+    inputs : {ndarray, CSR, LazyRows} of shape (n, n_features + 1)
+        Rows with their ones, as :func:`skgnh.network.append_one` gives them. Of lazy
+        rows, which do not fit the working memory, no forward passes are kept.
 
     Examples
     --------
@@ -62,6 +64,8 @@ class Linearization:
         """The forward passes of all rows, if they fit."""
         hidden = 2 * sum(self.network.layer_units[1:-1]) + self.network.n_outputs
         # Half of the working memory is left to what is done with the trace.
+        if isinstance(self.inputs, LazyRows):
+            return None
         if fits(2 * self.n_rows * hidden * self.theta.dtype.itemsize):
             return self.network.trace(self.theta, self.inputs)
         return None
@@ -97,7 +101,10 @@ class Linearization:
             ``source(rows)`` for a slice; :meth:`trace` if None.
         """
         source = self.trace if source is None else source
-        size = rows_per_chunk(numbers_per_row * self.theta.dtype.itemsize)
+        nbytes = numbers_per_row * self.theta.dtype.itemsize
+        if isinstance(self.inputs, LazyRows):
+            nbytes += self.inputs.bytes_to_make
+        size = rows_per_chunk(nbytes)
         # Even no rows have a sum.
         for rows in slices(self.n_rows, size) or [slice(0, 0)]:
             yield rows, source(rows)

@@ -53,6 +53,13 @@ def rows_per_chunk(bytes_per_row: float) -> int:
     return max(1, min(max(cached, _MIN_ROWS), allowed))
 
 
+def parts_that_fit(n_rows: int, bytes_per_row: float) -> list[slice]:
+    """Return slices of rows whose temporaries fit: a single one where all do."""
+    if fits(n_rows * bytes_per_row):
+        return [slice(0, n_rows)]
+    return slices(n_rows, max(1, int(working_memory() // bytes_per_row)))
+
+
 def slices(stop: int, size: int, start: int = 0) -> list[slice]:
     """Return the slices of at most `size` that make up a range.
 

@@ -16,6 +16,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from scipy import sparse
 
+from skgnh.lazy_rows import LazyRows
 from skgnh.linalg import check_choice, checked_index
 
 Array = Any
@@ -99,6 +100,8 @@ INITS = ("glorot", "ntk")
 
 def append_one(X: Array) -> Array:
     """Append the column of ones that the biases multiply; sparse X gives CSR."""
+    if isinstance(X, LazyRows):
+        return X.then(append_one)
     if sparse.issparse(X):
         ones = sparse.csr_array(np.ones((X.shape[0], 1), dtype=X.dtype))
         return sparse.hstack([X, ones], format="csr", dtype=X.dtype)

@@ -7,6 +7,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
+from skgnh.lazy_rows import LazyRows, nbytes_of
+from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
 
 Array = Any
@@ -29,6 +31,18 @@ class Moments:
 
         Columns are divided by their largest size first: nothing overflows.
         """
+        n, found = X.shape[0], None
+        # Temporaries are three: where they do not fit, the moments of parts are merged.
+        parts = parts_that_fit(n, 3 * nbytes_of(X) / max(1, n))
+        for rows in parts:
+            own = cls._of_few(X[rows], None if weights is None else weights[rows])
+            found = own if found is None else found.merged(own)
+        if len(parts) == 1:
+            return found
+        return cls(found.weight, found.mean, _deviation(found, X.dtype))
+
+    @classmethod
+    def _of_few(cls, X: Array, weights: Array | None) -> "Moments":
         total = float(X.shape[0] if weights is None else weights.sum())
         size = _largest(X)
         if sparse.issparse(X):
@@ -40,11 +54,8 @@ class Moments:
             unit = X / size
             mean = np.average(unit, axis=0, weights=weights)
             variance = np.average((unit - mean) ** 2, axis=0, weights=weights)
-        # The mean of n equal numbers is off by rounding, in the precision of X.
-        eps = np.finfo(X.dtype).eps
-        deviation = np.sqrt(variance)
-        deviation[deviation <= 10 * eps * np.abs(mean)] = 0
-        return cls(total, mean * size, deviation * size)
+        own = cls(total, mean, np.sqrt(variance))
+        return cls(total, mean * size, _deviation(own, X.dtype) * size)
 
     def merged(self, other: "Moments") -> "Moments":
         """Return the moments of both sets of rows together."""
@@ -60,6 +71,15 @@ class Moments:
     def scale(self) -> Array:
         """Standard deviations; 1 for constant columns."""
         return np.where(self.deviation > 0, self.deviation, 1.0)
+
+
+def _deviation(moments: Moments, dtype: Any) -> Array:
+    """Return the deviations, zero where they are rounding.
+
+    The mean of n equal numbers is off by it, in the precision of the columns.
+    """
+    rounding = 10 * np.finfo(dtype).eps * np.abs(moments.mean)
+    return np.where(moments.deviation <= rounding, 0, moments.deviation)
 
 
 def _largest(X: Array) -> Array:
@@ -101,6 +121,8 @@ class Scaling:
         """Return scaled inputs, of the dtype of X: O(n f)."""
         if self.inputs is None:
             return X
+        if isinstance(X, LazyRows):
+            return X.then(self.scale_inputs)
         if sparse.issparse(X):
             scaled = sparse.csr_array(X) @ sparse.diags_array(1 / self.inputs.scale)
             return scaled.astype(X.dtype)

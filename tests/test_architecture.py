@@ -16,6 +16,7 @@ FLOORS = {
     "progress": 0,
     "linalg": 1,
     "network": 1,
+    "lazy_rows": 1,
     "linearization": 1,
     "losses": 1,
     "scaling": 1,

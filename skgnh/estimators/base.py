@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
 from skgnh.estimators.candidates import (
@@ -19,6 +19,7 @@ from skgnh.estimators.candidates import (
 )
 from skgnh.estimators.fit import Fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import prepare
 from skgnh.estimators.prior import sensitivity
@@ -26,6 +27,7 @@ from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.estimators.publish import learned, publish
 from skgnh.estimators.rows import outputs, start_from_base_rate
 from skgnh.estimators.stream import left, of_fit
+from skgnh.lazy_rows import lazily
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
@@ -240,11 +242,11 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _inputs(self, X: Array) -> Array:
         """Return checked rows, scaled and with their ones."""
         check_is_fitted(self)
-        X = validate_data(
+        X = validate_rows(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
         with np.errstate(over="ignore"):
-            return append_one(self._scaling_.scale_inputs(X))
+            return append_one(self._scaling_.scale_inputs(lazily(X)))
 
     def _outputs(self, inputs: Array) -> Array:
         """Return the outputs in the units of the targets, of shape (n, d)."""

@@ -7,7 +7,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import validate_data
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
@@ -16,6 +15,7 @@ from skgnh.estimators.exchange import SklearnExchangeMixin
 from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.predictive import averaged
 from skgnh.estimators.publish import learned
 from skgnh.network import MLP, densified
@@ -434,7 +434,7 @@ class GaussNewtonMLPClassifier(
         return assemble_fit(ground, other, start)
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
-        X, y = validate_data(
+        X, y = validate_rows(
             self,
             X,
             y,

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from skgnh.estimators.rows import Rows
 from skgnh.estimators.stream import Stream
+from skgnh.lazy_rows import is_sparse, lazily
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.operators.from_estimator import check_sample_weight
@@ -81,6 +81,8 @@ def read(
             f"{draft.out_activation_!r}: refit with warm_start=False."
         )
     loss = LOSSES[draft.out_activation_]
+    if draft._needs_targets and not incremental:
+        X = lazily(X)
     rows = Rows(X, targets, draft._row_weights(X, targets, data.sample_weight))
     rows.check_domain(loss, "y")
     if not incremental:
@@ -99,7 +101,7 @@ def read(
     weights = data.sample_weight_val
     if weights is not None:
         weights = check_sample_weight(weights, X)
-    held_out = Rows(X, held, weights)
+    held_out = Rows(lazily(X), held, weights)
     held_out.check_domain(loss, "y_val")
     return rows, held_out
 
@@ -117,7 +119,7 @@ def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> S
             _merged(*pair)
             for pair in ((before.inputs, inputs), (before.outputs, outputs))
         )
-    scaling = Scaling(inputs, outputs, centred=not sparse.issparse(rows.X))
+    scaling = Scaling(inputs, outputs, centred=not is_sparse(rows.X))
     hyper = draft._state_.hyper if goes_on else None
     if incremental and hyper is not None:
         noise = hyper.dispersion * before.unit_in(scaling)

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skgnh.estimators.rows import outputs
+from skgnh.lazy_rows import made
 from skgnh.network import append_one
 
 Array = Any
@@ -58,7 +59,7 @@ def noise_model(template: Any, fit: Any, posterior: Any) -> NoiseModel | None:
     kept = np.arange(rows.X.shape[0])
     if len(kept) > _ROWS:
         kept = np.sort(fit.state.rng.choice(kept, _ROWS, replace=False))
-    X, weights = rows.X[kept], rows.weights
+    X, weights = made(rows.X[kept]), rows.weights
     weights = np.ones(len(kept)) if weights is None else weights[kept]
     inputs = append_one(X)
     z = outputs(fit.network, fit.expand(fit.training.theta), inputs)

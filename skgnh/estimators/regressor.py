@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state, check_scalar, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
@@ -15,6 +15,7 @@ from skgnh.estimators.exchange import SklearnExchangeMixin
 from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.noise import noise_model
 from skgnh.estimators.predictive import Predictive, posterior_of
 from skgnh.network import densified
@@ -447,7 +448,7 @@ class GaussNewtonMLPRegressor(
         return {"noise_model_": noise_model(template, fit, posterior)}
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
-        X, y = validate_data(
+        X, y = validate_rows(
             self,
             X,
             y,

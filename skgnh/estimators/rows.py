@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from skgnh.linearization import Linearization
+from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
 from skgnh.objective import Objective
 from skgnh.operators.from_estimator import assemble
@@ -45,31 +46,25 @@ class Rows:
         ValueError
             If the rows are too few, or one side is left without weight.
         """
-        weights = self.weights
-        if weights is None:
-            weights = np.ones(self.X.shape[0])
+        n = self.X.shape[0]
         try:
             parts = train_test_split(
-                self.X,
-                self.targets,
-                weights,
-                random_state=rng,
-                test_size=fraction,
-                stratify=strata,
+                np.arange(n), random_state=rng, test_size=fraction, stratify=strata
             )
         except ValueError as error:
             raise ValueError(
                 f"early_stopping cannot set validation_fraction={fraction} of the "
-                f"{len(weights)} rows aside: {error} Give each class two rows at "
+                f"{n} rows aside: {error} Give each class two rows at "
                 "least, change validation_fraction, or pass X_val."
             ) from error
-        sides = Rows(*parts[::2]), Rows(*parts[1::2])
+        weights = np.ones(n) if self.weights is None else self.weights
+        sides = [Rows(self.X[k], self.targets[k], weights[k]) for k in parts]
         if not all(side.weights.any() for side in sides):
             raise ValueError(
                 "Early stopping left only rows of weight zero on one side of the "
                 "split: change validation_fraction or pass X_val and y_val."
             )
-        return sides
+        return tuple(sides)
 
     def with_weight(self) -> "Rows":
         """Drop rows of weight zero: they must not change how others are drawn."""
@@ -123,7 +118,11 @@ def loss_unit(objective: Objective) -> float:
         return 1.0
     z = np.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
     with np.errstate(all="ignore"):
-        null = float(np.dot(weights.astype(float), loss.value(z, y)))
+        # In one part unless its temporaries do not fit.
+        null = sum(
+            float(np.dot(weights[k].astype(float), loss.value(z[k], y[k])))
+            for k in parts_that_fit(len(y), 4 * y[:1].nbytes)
+        )
     return null if np.isfinite(null) and null > 0 else 1.0
 
 

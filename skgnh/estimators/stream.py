@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from skgnh.estimators.rows import Rows
+from skgnh.lazy_rows import is_sparse, made
 from skgnh.memory import fits
 from skgnh.scaling import Scaling
 from skgnh.training import Recollection
@@ -137,12 +138,12 @@ def left(stream: Stream, fit: Any) -> Stream:
 
 
 def _some(rows: Rows, which: Array) -> Rows:
-    return Rows(rows.X[which], rows.targets[which], rows.weights[which])
+    return Rows(made(rows.X[which]), rows.targets[which], rows.weights[which])
 
 
 def _most(X: Array) -> int:
     """Return how many rows are kept."""
-    if sparse.issparse(X):
+    if is_sparse(X):
         return _KEPT
     return min(_KEPT, max(_FEWEST, _NUMBERS // X.shape[1]))
 

@@ -137,9 +137,7 @@ class LayerElimination:
         self.products = 0
         self._D = H.network.unpack(diagonal)
         self._weights = [W[:, :-1] for W in H.network.unpack(H.theta)]
-        self._trace = H.linearization.kept or H.network.trace(
-            H.theta, H.linearization.inputs
-        )
+        self._trace = H.linearization.trace(slice(0, H.linearization.n_rows))
         self._adjoint = H.adjoint_pass(slice(None), self._trace)
         # A state is held by unit, then row.
         self._slopes = [s.T for s in self._trace.slopes]
