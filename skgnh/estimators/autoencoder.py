@@ -248,6 +248,7 @@ class GaussNewtonAutoencoder(
         *,
         X_val: Array | None = None,
         sample_weight_val: Array | None = None,
+        resume_from: Any = None,
     ) -> "GaussNewtonAutoencoder":
         """Fit the network to reproduce its input.
 
@@ -262,6 +263,8 @@ class GaussNewtonAutoencoder(
         X_val, sample_weight_val : array-like, optional
             Validation rows: their loss and score are recorded, and with
             `early_stopping` they take the place of the split.
+        resume_from : str or path-like, optional
+            File of a :class:`~skgnh.Checkpoint` of this very fit, to go on from.
 
         Returns
         -------
@@ -273,7 +276,8 @@ class GaussNewtonAutoencoder(
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        return self._fit(Data(X, None, sample_weight, X_val, None, sample_weight_val))
+        data = Data(X, None, sample_weight, X_val, None, sample_weight_val)
+        return self._fit(data, resume_from=resume_from)
 
     @with_callbacks
     def partial_fit(

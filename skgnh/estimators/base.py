@@ -8,7 +8,11 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgnh.estimators.callbacks import CallbackSupportMixin, FitContext
+from skgnh.estimators.callbacks import (
+    CallbackSupportMixin,
+    FitContext,
+    journal_of,
+)
 from skgnh.estimators.candidates import (
     alternative,
     chosen,
@@ -47,6 +51,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     is scored (``_score_outputs``).
     """
 
+    _writes_checkpoints = True
     _needs_targets = True
     _has_labels = False
 
@@ -62,13 +67,18 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
     def _out_activation(self) -> str:
         """Return the name of the output activation, which names the loss."""
 
-    def _fit(self, data: Data, incremental: bool = False) -> "BaseGaussNewtonMLP":
+    def _fit(
+        self, data: Data, incremental: bool = False, resume_from: Any = None
+    ) -> "BaseGaussNewtonMLP":
         """Prepare, train, publish; and again, if another network may be better."""
-        fit = prepare(self, data, incremental)
+        journal = journal_of(self, data, not incremental, resume_from)
+        fit = prepare(journal.estimator, data, incremental)
         # By the evidence several networks may be trained.
         most = None if isinstance(self.alpha, str) else fit.training.max_iter
-        context = FitContext(self, data.X, data.y, most)
-        fit = or_constant(self._best(fit, context))
+        context = FitContext(self, data.X, data.y, most, journal)
+        fit = self._best(fit, context)
+        journal.fit_ends()
+        fit = or_constant(fit)
         whole = fit.weights(fit.training.theta) | fit.records()
         whole["_n_seen_"] = fit.ground.n
         if fit.ground.stream is not None:
@@ -109,6 +119,13 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         return fit
 
     def _train(self, fit: Fit, context: FitContext) -> None:
+        """Train a fit, or what a checkpoint has left of it."""
+        context.journal.take_up(fit)
+        if not fit.training.is_over:
+            self._take_steps(fit, context)
+        context.journal.training_ends()
+
+    def _take_steps(self, fit: Fit, context: FitContext) -> None:
         """Take the steps of a fit; the model is usable after each iteration."""
         training = fit.training
 

@@ -260,6 +260,7 @@ class GaussNewtonMLPClassifier(
         X_val: Array | None = None,
         y_val: Array | None = None,
         sample_weight_val: Array | None = None,
+        resume_from: Any = None,
     ) -> "GaussNewtonMLPClassifier":
         """Fit the network.
 
@@ -274,6 +275,8 @@ class GaussNewtonMLPClassifier(
         X_val, y_val, sample_weight_val : array-like, optional
             Validation rows: their loss and score are recorded, and with
             `early_stopping` they take the place of the split.
+        resume_from : str or path-like, optional
+            File of a :class:`~skgnh.Checkpoint` of this very fit, to go on from.
 
         Returns
         -------
@@ -285,7 +288,8 @@ class GaussNewtonMLPClassifier(
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        return self._fit(Data(X, y, sample_weight, X_val, y_val, sample_weight_val))
+        data = Data(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._fit(data, resume_from=resume_from)
 
     @with_callbacks
     def partial_fit(

@@ -261,6 +261,7 @@ class GaussNewtonMLPRegressor(
         X_val: Array | None = None,
         y_val: Array | None = None,
         sample_weight_val: Array | None = None,
+        resume_from: Any = None,
     ) -> "GaussNewtonMLPRegressor":
         """Fit the network.
 
@@ -275,6 +276,8 @@ class GaussNewtonMLPRegressor(
         X_val, y_val, sample_weight_val : array-like, optional
             Validation rows: their loss and score are recorded, and with
             `early_stopping` they take the place of the split.
+        resume_from : str or path-like, optional
+            File of a :class:`~skgnh.Checkpoint` of this very fit, to go on from.
 
         Returns
         -------
@@ -286,7 +289,8 @@ class GaussNewtonMLPRegressor(
         ValueError
             If a parameter or the data are at fault; the message says how.
         """
-        return self._fit(Data(X, y, sample_weight, X_val, y_val, sample_weight_val))
+        data = Data(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._fit(data, resume_from=resume_from)
 
     @with_callbacks
     def partial_fit(

@@ -89,6 +89,11 @@ class Training:
         return len(self.loss_curve)
 
     @property
+    def is_over(self) -> bool:
+        """Whether a criterion or the last iteration has ended it."""
+        return bool(self.reason) or self.n_iter >= self.max_iter
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the user ended it, by an interrupt or a callback."""
         return self.reason in (_INTERRUPTED, _ASKED)
@@ -123,7 +128,7 @@ class Training:
                 self.reason = self._iterate(step)
                 if iteration_ends(self.theta):
                     self.reason = _ASKED
-                if self.reason or self.n_iter >= self.max_iter:
+                if self.is_over:
                     break
         except KeyboardInterrupt:
             self.reason = _INTERRUPTED

@@ -126,7 +126,6 @@ class GrowingBatches:
 
     def batches(self, state: State) -> Generator[Batch, Any, None]:
         """Yield batches until all rows serve each step; an epoch is n_rows of them."""
-        seen = 0
         while True:
             self._grow(state)
             if 2 * state.batch_size > self.n_rows:
@@ -135,9 +134,9 @@ class GrowingBatches:
             curvature = rows
             if self.curvature_size < len(rows):
                 curvature = rows[_draw(state.rng, len(rows), self.curvature_size)]
-            seen += len(rows)
+            seen = state.seen + len(rows)
+            state.seen = seen % self.n_rows
             yield Batch(rows, curvature, judge, 1, seen >= self.n_rows)
-            seen %= self.n_rows
         yield from FullBatch(self.n_rows, self.curvature_size).batches(state)
 
     def _grow(self, state: State) -> None:

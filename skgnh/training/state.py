@@ -50,6 +50,8 @@ class State:
     """Whether the last points, at most eight, were left by a step that succeeded."""
     batch_size: int | None = None
     """Rows of the next batches, where they grow."""
+    seen: int = 0
+    """Rows that batches of no fixed number have taken of the iteration under way."""
     hyper: Any = None
     """Prior precisions and noise, where the evidence chooses them."""
     pending: tuple[Array, float] | None = None
