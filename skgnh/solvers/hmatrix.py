@@ -56,7 +56,7 @@ class HMatrix(Preconditioned):
         Numbers a parameter.
     share : float or None, default=None
         Of the storage left by the basis, that of the global part; 1 leaves a diagonal
-        remainder. In the Kronecker basis half of the rest is the head's. None chooses.
+        remainder. In the Kronecker basis the rest is the head's. None chooses.
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
@@ -185,9 +185,9 @@ class HMatrix(Preconditioned):
             if 3 * size > room:
                 size, tail = bases(_TAIL).size, _TAIL
             if self.basis == "kronecker" or 2 * size <= room:
-                if self.share is None:
-                    return [Choice(tail, 0.5, 0.5), Choice(_TAIL, 0.75, 1.0)]
-                return [Choice(tail, self.share, 0.5)]
+                if self.share is not None:
+                    return [Choice(tail, self.share, 1.0)]
+                return [Choice(tail, 0.25, 1.0), Choice(_TAIL, 0.75, 1.0)]
         elif self.basis == "kronecker":
             raise ValueError(
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
