@@ -192,7 +192,12 @@ class HMatrix(Preconditioned):
             if self.basis == "kronecker" or 2 * size <= room:
                 if self.share is not None:
                     return [Choice(tail, self.share, 1.0)]
-                return [Choice(tail, 0.25, 1.0), Choice(_TAIL, 0.75, 1.0)]
+                shares = [(tail, 0.25), (_TAIL, 0.75)]
+                if self.direct:
+                    # Often the least error, without a product. But what it lacks of
+                    # a trained classifier costs iterations.
+                    shares.append((tail, 0.0))
+                return [Choice(*pair, 1.0) for pair in shares]
         elif self.basis == "kronecker":
             raise ValueError(
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
