@@ -42,6 +42,8 @@ class Trace:
         Limits beyond which the fit is ended.
     enough : callable
         Says of the seconds and the lowest objective so far whether the fit may end.
+    clock : callable
+        Gives the seconds: of the wall, or those of the processor.
     """
 
     def __init__(
@@ -50,28 +52,30 @@ class Trace:
         max_seconds=np.inf,
         max_points=np.inf,
         enough=lambda seconds, lowest: False,
+        clock=perf_counter,
     ):
         self._value, self._enough = value, enough
         self._max_seconds, self._max_points = max_seconds, max_points
+        self._clock = clock
         self.seconds, self.objective, self.iterations = [], [], -1
         self._lowest = np.inf
         self.theta, self.start, self.status, self.note = None, None, "", ""
         self.steps = {}
 
     def begin(self):
-        self._began = perf_counter()
+        self._began = self._clock()
 
     def due(self):
-        return perf_counter() - self._began >= DUE * self.seconds[-1]
+        return self._clock() - self._began >= DUE * self.seconds[-1]
 
     def check(self):
         """End a fit that is over its time, between two points too."""
-        if perf_counter() - self._began >= self._max_seconds:
+        if self._clock() - self._began >= self._max_seconds:
             self._halt("time")
 
     def record(self, theta, ends_iteration=True):
         """Add a point; `theta()` gives the parameters in doubles."""
-        paused = perf_counter()
+        paused = self._clock()
         self.iterations += ends_iteration
         self.seconds.append(paused - self._began)
         self.theta = theta()
@@ -83,7 +87,7 @@ class Trace:
             self._halt("target")
         if len(self.seconds) >= self._max_points:
             self._halt("points")
-        self._began += perf_counter() - paused
+        self._began += self._clock() - paused
         self.check()
 
     def _halt(self, status):

@@ -106,7 +106,8 @@ class HierarchicalFactor:
             x = np.swapaxes(inverse, 1, 2) @ y
         head = B[self._matrix.head.index]
         if len(head):
-            head = cho_solve((self._head, True), head)
+            # LAPACK sees the transpose, without a copy.
+            head = cho_solve((self._head.T, False), head, check_finite=False)
         return self._matrix.scatter(x, head)
 
     def solve(self, rhs: Array) -> Array:

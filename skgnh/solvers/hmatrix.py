@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from skgnh.hmatrix import compress
+from skgnh.hmatrix import compress, hodlr
 from skgnh.hmatrix.budget import plan
 from skgnh.linalg import Curvature, check_choice
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
@@ -22,6 +22,8 @@ Array = Any
 _BASES = ("own", "kronecker")
 # Of the Kronecker basis, where all of it would take too much.
 _TAIL = 0.05
+# Multiple of a build's price that blocks of all entries may cost; they take less.
+_ALL = 10
 
 
 class HMatrix(Preconditioned):
@@ -56,7 +58,10 @@ class HMatrix(Preconditioned):
         Numbers a parameter.
     share : float or None, default=None
         Of the storage left by the basis, that of the global part; 1 leaves a diagonal
-        remainder. In the Kronecker basis half of the rest is the head's. None chooses.
+        remainder. In the Kronecker basis the rest is the head's. None chooses: in the
+        parameters' own, a direct solver also among blocks of a rank each
+        (:func:`skgnh.hmatrix.hodlr`) where looking at all entries costs little more
+        than the other builds, for P up to some 1e4.
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
@@ -185,16 +190,30 @@ class HMatrix(Preconditioned):
             if 3 * size > room:
                 size, tail = bases(_TAIL).size, _TAIL
             if self.basis == "kronecker" or 2 * size <= room:
-                if self.share is None:
-                    return [Choice(tail, 0.5, 0.5), Choice(_TAIL, 0.75, 1.0)]
-                return [Choice(tail, self.share, 0.5)]
+                if self.share is not None:
+                    return [Choice(tail, self.share, 1.0)]
+                shares = [(tail, 0.25), (_TAIL, 0.75)]
+                if self.direct:
+                    # Often the least error, without a product. But what it lacks of
+                    # a trained classifier costs iterations.
+                    shares.append((tail, 0.0))
+                return [Choice(*pair, 1.0) for pair in shares]
         elif self.basis == "kronecker":
             raise ValueError(
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
                 "layer's weights and one for its biases; take basis=None."
             )
         shares = (0.5, 1.0) if self.share is None else (self.share,)
+        if self.direct and self.share is None and self._affords_all(H):
+            # Slower to solve with than others as good: not for an iteration.
+            shares += (None,)
         return [Choice(None, share) for share in shares]
+
+    def _affords_all(self, H: Curvature) -> bool:
+        """Say whether looking at all entries costs little beside the other builds."""
+        n, _, _, P = sizes(H)
+        operations = P**2 * (n / 2 + 2 * self.storage)
+        return operations <= _ALL * self._parts(H)[0].operations
 
     def approximation(
         self, H: Any, choice: Choice, bases: Callable | None = None
@@ -206,10 +225,12 @@ class HMatrix(Preconditioned):
             basis = bases(choice.tail)
             operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
-        sizes = plan(H.shape[0], storage, choice.share, choice.head)
-        matrix = compress(
-            operator, order=self.order, random_state=self.random_state, **sizes
-        )
+        settings = {"order": self.order, "random_state": self.random_state}
+        if choice.share is None:
+            matrix = hodlr(operator, storage, **settings)
+        else:
+            ranks = plan(H.shape[0], storage, choice.share, choice.head)
+            matrix = compress(operator, **settings, **ranks)
         return Approximation(choice, basis, matrix)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.hmatrix import HierarchicalMatrix
+from skgnh.hmatrix import HierarchicalMatrix, HODLRMatrix
 from skgnh.linalg import Curvature
 from skgnh.operators.kronecker import KroneckerBasis
 from skgnh.solvers.base import Factor
@@ -26,8 +26,8 @@ class Choice(NamedTuple):
 
     tail: float | None
     """Tail of the Kronecker basis, None for the parameters' own."""
-    share: float
-    """Share of the global part."""
+    share: float | None
+    """Share of the global part; None for off-diagonal blocks of a rank each."""
     head: float = 0.0
     """Of what the global part leaves, the share of the head."""
     shift: float = 0.0
@@ -38,7 +38,10 @@ class Approximation(LinearOperator):
     """A hierarchical matrix in a basis, with the factorisation of the last damping."""
 
     def __init__(
-        self, choice: Choice, basis: KroneckerBasis | None, matrix: HierarchicalMatrix
+        self,
+        choice: Choice,
+        basis: KroneckerBasis | None,
+        matrix: HierarchicalMatrix | HODLRMatrix,
     ):
         super().__init__(matrix.dtype, matrix.shape)
         self.choice, self.basis, self.matrix = choice, basis, matrix

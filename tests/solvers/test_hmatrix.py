@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from tasks import fit, fitted, parameters
 
 from skgnh import GaussNewtonAutoencoder, GaussNewtonMLPClassifier
-from skgnh.hmatrix import compress
+from skgnh.hmatrix import HODLRMatrix, compress
 from skgnh.hmatrix.budget import plan
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
@@ -345,7 +345,7 @@ def solved(H, **settings):
 )
 def test_what_is_fixed_is_not_tried(basis, share, kind):
     factor = solved(network_hessian(kind), basis=basis, share=share)
-    expected = Choice(None, share) if basis == "own" else Choice(0.0, share, head=0.5)
+    expected = Choice(None, share) if basis == "own" else Choice(0.0, share, head=1.0)
     assert factor.inner.choice == expected
     assert factor.inner.products == 0
     assert factor.products == factor.inner.iterations
@@ -474,7 +474,7 @@ def test_direct_solver_chooses_by_the_error(kind):
         choice: np.linalg.norm(solver.approximation(H, choice) @ Z - H @ Z)
         for choice in solver.choices(H)
     }
-    assert len(errors) == 2
+    assert {choice.share for choice in errors} == {0.0, 0.25, 0.75}
     assert factor.choice == min(errors, key=errors.get)
     assert factor.choice.shift == 0
     assert factor.products == 8
@@ -484,6 +484,54 @@ def test_direct_solver_chooses_by_the_error(kind):
     assert_close(x, np.linalg.solve(M, rhs), rtol=1e-8)
     log = np.linalg.slogdet(M)[1]
     assert factor.logdet(damping_of(H)) == pytest.approx(log, rel=1e-9)
+
+
+def test_direct_solver_takes_blocks_of_a_rank_each_where_they_are_better():
+    H, lam = network_hessian("autoencoder"), damping_of(network_hessian("autoencoder"))
+    A = H.toarray() + lam * np.eye(H.shape[0])
+    solver = HMatrix(64, basis="own", direct=True)
+    factor = solver.factor(H)
+    assert factor.choice == Choice(None, None)
+    assert isinstance(factor.approximation.matrix, HODLRMatrix)
+    assert 0.9 * 64 < factor.approximation.size / H.shape[0] <= 64
+    M = array_of(factor.approximation)
+    assert np.linalg.eigvalsh(M)[0] > 0
+    M += lam * np.eye(len(M))
+    rhs = right_hand_side(H, 2)
+    assert_close(factor.solve(rhs, lam), np.linalg.solve(M, rhs), rtol=1e-8)
+    logs = {
+        choice.share: solver.approximation(H, choice).logdet(lam)
+        for choice in solver.choices(H)
+    }
+    assert factor.logdet(lam) == logs[None]
+    exact = np.linalg.slogdet(A)[1]
+    off = {share: abs(log - exact) for share, log in logs.items()}
+    assert off[None] < 0.9 * min(off[0.5], off[1.0])
+
+
+def test_blocks_of_a_rank_each_are_for_direct_solvers_of_few_parameters():
+    def offered(H, **settings):
+        solver = HMatrix(basis="own", **settings)
+        return Choice(None, None) in solver.choices(H)
+
+    H = wide_hessian(10, 100)
+    assert offered(H, direct=True, storage=24)
+    assert not offered(H, storage=24)
+    assert not offered(H, direct=True, storage=24, share=0.5)
+    # The same storage of ever more parameters: entries grow with their square.
+    assert not offered(wide_hessian(300, 100), direct=True, storage=24)
+
+
+def wide_hessian(width, n_rows):
+    network = MLP((50, width, 20), ("tanh",))
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n_rows, 50))
+    return GaussNewtonHessian(
+        Linearization(network, network.initialize(rng, np.float64), append_one(X)),
+        LOSSES["identity"],
+        np.full(n_rows, 1 / n_rows),
+        1e-5 * network.weight_mask(),
+    )
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -729,7 +777,11 @@ def test_determinant_is_of_all_rows_unless_an_accuracy_is_given():
     )
     expected = np.linalg.slogdet(H.toarray() + 1e-3 * np.eye(H.shape[0]))[1]
     assert abs(sampled - expected) <= 1.05 * abs(exact - expected) + 1e-6
-    assert abs(asked - expected) > abs(sampled - expected)
+    solver = HMatrix(24, epsilon=0.1)
+    S = solver.sampled(H)
+    own = solver.approximation(S, solver.choices(S)[0]).logdet(1e-3)
+    assert asked == pytest.approx(own, rel=1e-12)
+    assert abs(asked - sampled) > 1e-3 * abs(sampled)
 
 
 # ---- refusals ------------------------------------------------------------------------
