@@ -70,7 +70,8 @@ class SklearnExchangeMixin:
         check_is_fitted(self)
         mlp = (MLPClassifier if self._has_labels else MLPRegressor)(**_settings(self))
         made = _common(self, _NETWORK + _RECORDS)
-        made["loss_curve_"] = list(self.loss_curve_)
+        # One that came from L-BFGS has none.
+        made["loss_curve_"] = list(getattr(self, "loss_curve_", []))
         # Of scikit-learn's objective, on raw columns, nothing has been reached yet.
         made |= {"best_loss_": np.inf, "_no_improvement_count": 0}
         made |= {"validation_scores_": None, "best_validation_score_": None}
