@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from skgnh.memory import fits, slices
+from skgnh.memory import fits
 
 Array = Any
 
 # Two copies of the rows are held, scaled and with their ones, and one on the way there.
 _COPIES = 3
-# Rows that are picked from a file at a time: each may map 64 KiB.
-_APART = 512
+# Bytes of a file that rows are picked from before its pages are let go.
+_SPAN = 2**25
 
 
 class LazyRows:
@@ -25,8 +25,8 @@ class LazyRows:
 
     Parameters
     ----------
-    X : {ndarray, CSR} of shape (m, f)
-        What the rows are made of, as a rule mapped from a file.
+    X : {ndarray, CSR, Blocks} of shape (m, f)
+        What the rows are made of, as a rule mapped from a file or elsewhere.
     steps : tuple of callables
         Applied in turn to some rows, each row by itself.
     index : ndarray of int of shape (n,), optional
@@ -49,7 +49,7 @@ class LazyRows:
     def __init__(
         self, X: Array, steps: tuple[Callable, ...] = (), index: Array | None = None
     ):
-        self._X, self._steps, self._index = X, steps, index
+        self.X, self.steps, self.index = X, steps, index
         one = self._made(slice(0, 1))
         n = X.shape[0] if index is None else len(index)
         self.shape, self.dtype = (n, one.shape[1]), one.dtype
@@ -62,7 +62,7 @@ class LazyRows:
     @property
     def nbytes(self) -> int:
         """How many bytes their numbers would take, about."""
-        return nbytes_of(self._X) * len(self) // max(1, self._X.shape[0])
+        return nbytes_of(self.X) * len(self) // max(1, self.X.shape[0])
 
     @property
     def bytes_to_make(self) -> float:
@@ -71,7 +71,7 @@ class LazyRows:
 
     def then(self, step: Callable) -> "LazyRows":
         """Return the rows after one more step."""
-        return LazyRows(self._X, (*self._steps, step), self._index)
+        return LazyRows(self.X, (*self.steps, step), self.index)
 
     def astype(self, dtype: Any, copy: bool = True) -> "LazyRows":
         """Return the rows in another precision."""
@@ -81,41 +81,48 @@ class LazyRows:
         """Return some rows: those of a slice, an index or a mask."""
         if isinstance(rows, slice):
             rows = slice(*rows.indices(len(self)))
-            return self._made(rows if self._index is None else self._index[rows])
+            return self._made(rows if self.index is None else self.index[rows])
         index = np.asarray(rows)
         if index.dtype == bool:
             index = np.flatnonzero(index)
-        if self._index is not None:
-            index = self._index[index]
-        some = LazyRows(self._X, self._steps, index)
+        if self.index is not None:
+            index = self.index[index]
+        some = LazyRows(self.X, self.steps, index)
         return self._made(index) if fits(_COPIES * some.nbytes) else some
 
     def _made(self, rows: Any) -> Array:
-        made = _picked(self._X, rows)
-        for step in self._steps:
+        made = _picked(self.X, rows)
+        for step in self.steps:
             made = step(made)
-        release(self._X)
+        release(self.X)
         return made
 
 
 def _picked(X: Array, rows: Any) -> Array:
-    """Return rows of X; those far apart in a file in parts, each of which is let go.
+    """Return rows of X; those of a file in its order, and let go of it on the way.
 
     To read one of them maps its neighbours too.
     """
     if not is_mapped(X) or (isinstance(rows, slice) and rows.step in (None, 1)):
         return X[rows]
     index = np.arange(X.shape[0])[rows]
+    order = np.argsort(index, kind="stable")
+    span = max(1, _SPAN * X.shape[0] // max(1, nbytes_of(X)))
+    cuts = np.flatnonzero(np.diff(index[order] // span)) + 1
     found = []
-    for part in slices(len(index), _APART) or [slice(0)]:
-        found.append(X[index[part]])
+    for part in np.split(index[order], cuts):
+        found.append(X[part])
         release(X)
-    return sparse.vstack(found, "csr") if sparse.issparse(X) else np.concatenate(found)
+    stack = sparse.vstack if sparse.issparse(X) else np.concatenate
+    whole = stack(found)
+    is_sorted = (np.diff(order) > 0).all()
+    return whole if is_sorted else whole[np.argsort(order)]
 
 
 def lazily(X: Array) -> Array:
     """Return X, or where copies of it would not fit the working memory, lazy rows."""
-    return X if fits(_COPIES * nbytes_of(X)) else LazyRows(X)
+    is_here = isinstance(X, np.ndarray) or sparse.issparse(X)
+    return X if is_here and fits(_COPIES * nbytes_of(X)) else LazyRows(X)
 
 
 def made(X: Array) -> Array:
@@ -130,9 +137,7 @@ def is_sparse(X: Array) -> bool:
 
 def nbytes_of(X: Array) -> int:
     """Return how many bytes the numbers of rows take, or would take."""
-    if isinstance(X, LazyRows):
-        return X.nbytes
-    return sum(x.nbytes for x in _arrays(X))
+    return X.nbytes if hasattr(X, "nbytes") else sum(x.nbytes for x in _arrays(X))
 
 
 def is_mapped(X: Array) -> bool:

@@ -1,6 +1,8 @@
 """Columns and targets centred and scaled, and networks that undo it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -31,15 +33,25 @@ class Moments:
 
         Columns are divided by their largest size first: nothing overflows.
         """
-        n, found = X.shape[0], None
+        n = X.shape[0]
         # Temporaries are three: where they do not fit, the moments of parts are merged.
         parts = parts_that_fit(n, 3 * nbytes_of(X) / max(1, n))
-        for rows in parts:
-            own = cls._of_few(X[rows], None if weights is None else weights[rows])
-            found = own if found is None else found.merged(own)
+        return cls.of_all(
+            (
+                cls._of_few(X[rows], None if weights is None else weights[rows])
+                for rows in parts
+            ),
+            X.dtype,
+        )
+
+    @classmethod
+    def of_all(cls, parts: Iterable["Moments"], dtype: Any) -> "Moments":
+        """Return the moments of all rows from those of parts, a single one's as is."""
+        parts = list(parts)
+        found = reduce(cls.merged, parts)
         if len(parts) == 1:
             return found
-        return cls(found.weight, found.mean, _deviation(found, X.dtype))
+        return cls(found.weight, found.mean, _deviation(found, dtype))
 
     @classmethod
     def _of_few(cls, X: Array, weights: Array | None) -> "Moments":

@@ -90,7 +90,7 @@ def test_what_is_written_to_a_mapped_array_outlives_the_release(tmp_path, mode):
 
 
 def test_rows_far_apart_in_a_file_are_picked_in_parts(tmp_path, monkeypatch, X):
-    monkeypatch.setattr("skgnh.lazy_rows._APART", 3)
+    monkeypatch.setattr("skgnh.lazy_rows._SPAN", 100)
     whole = dense(X)
     np.save(tmp_path / "X.npy", X.data if sparse.issparse(X) else X)
     x = np.load(tmp_path / "X.npy", mmap_mode="r")

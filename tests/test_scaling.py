@@ -74,3 +74,11 @@ def test_scaled_columns_have_mean_zero_and_deviation_one():
     Z = Scaling(Moments.of(X)).scale_inputs(X)
     np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-12)
+
+
+def test_the_rounding_of_equal_means_is_no_deviation():
+    one, next_to_it = (
+        Moments(3.0, np.array([mean]), np.zeros(1)) for mean in (1.0, 1 + 2e-16)
+    )
+    assert one.merged(next_to_it).deviation > 0
+    assert Moments.of_all([one, next_to_it], np.float64).deviation == 0

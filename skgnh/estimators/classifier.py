@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
+from skgnh.estimators.collections import maps_blocks
 from skgnh.estimators.exchange import SklearnExchangeMixin
 from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit, assemble_fit
@@ -346,6 +347,7 @@ class GaussNewtonMLPClassifier(
             raise ValueError("The first call of partial_fit needs classes.")
         return self._fit(Data(X, y, sample_weight, classes=classes), incremental=True)
 
+    @maps_blocks
     def predict(self, X: Array) -> Array:
         """Return the most probable labels.
 
@@ -361,6 +363,7 @@ class GaussNewtonMLPClassifier(
         """
         return self._decide(self._predict_mean(X))
 
+    @maps_blocks
     def predict_proba(self, X: Array) -> Array:
         """Return the probability of each class.
 
@@ -380,6 +383,7 @@ class GaussNewtonMLPClassifier(
             p = self._loss.mean(z)
         return np.hstack([1 - p, p]) if self.n_outputs_ == 1 else p
 
+    @maps_blocks
     def decision_function(self, X: Array) -> Array:
         """Return the outputs that :meth:`predict_proba` is the activation of.
 
@@ -405,6 +409,7 @@ class GaussNewtonMLPClassifier(
             return z
         return averaged(posterior, z, inputs, self.out_activation_ == "softmax")
 
+    @maps_blocks
     def predict_log_proba(self, X: Array) -> Array:
         """Return the logarithm of the probability of each class.
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skgnh.block_objective import moments_of
+from skgnh.blocks import is_dask
 from skgnh.estimators.rows import Rows
 from skgnh.estimators.stream import Stream
 from skgnh.lazy_rows import is_sparse, lazily
@@ -72,6 +74,12 @@ def read(
     """Return the rows to train on, and those that the user holds out."""
     if data.classes is not None:
         draft.classes_ = data.classes
+    is_whole = draft._needs_targets and not incremental
+    if is_dask(data.X) and not is_whole:
+        raise TypeError(
+            "X is a dask collection, which `fit` of a classifier or regressor takes: "
+            "give an autoencoder, or partial_fit, an array."
+        )
     X, targets = draft._read(data.X, data.y, reset=not goes_on)
     before = getattr(draft, "out_activation_", None) if goes_on else None
     draft.out_activation_ = draft._out_activation()
@@ -81,9 +89,11 @@ def read(
             f"{draft.out_activation_!r}: refit with warm_start=False."
         )
     loss = LOSSES[draft.out_activation_]
-    if draft._needs_targets and not incremental:
-        X = lazily(X)
-    rows = Rows(X, targets, draft._row_weights(X, targets, data.sample_weight))
+    rows = Rows(
+        lazily(X) if is_whole else X,
+        targets,
+        draft._row_weights(X, targets, data.sample_weight),
+    )
     rows.check_domain(loss, "y")
     if not incremental:
         draft._check_enough(targets, rows.weights)
@@ -91,19 +101,22 @@ def read(
         if data.y_val is not None or data.sample_weight_val is not None:
             raise ValueError("y_val and sample_weight_val need X_val.")
         return rows, None
+    return rows, _read_held_out(draft, data, targets.shape[1])
+
+
+def _read_held_out(draft: Any, data: Data, d: int) -> Rows:
+    """Return the rows that the user holds out, of d targets."""
     if data.y_val is None and draft._needs_targets:
         raise ValueError("X_val needs y_val.")
     X, held = draft._read(data.X_val, data.y_val, reset=False)
-    if held.shape[1] != targets.shape[1]:
-        raise ValueError(
-            f"y_val has {held.shape[1]} outputs, y has {targets.shape[1]}."
-        )
+    if held.shape[1] != d:
+        raise ValueError(f"y_val has {held.shape[1]} outputs, y has {d}.")
     weights = data.sample_weight_val
     if weights is not None:
         weights = check_sample_weight(weights, X)
     held_out = Rows(lazily(X), held, weights)
-    held_out.check_domain(loss, "y_val")
-    return rows, held_out
+    held_out.check_domain(LOSSES[draft.out_activation_], "y_val")
+    return held_out
 
 
 def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> Scaling:
@@ -111,7 +124,7 @@ def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> S
     before = draft._scaling_ if goes_on else Scaling()
     inputs = outputs = None
     if draft.standardize:
-        inputs = Moments.of(rows.X, rows.weights)
+        inputs = moments_of(rows.X, rows.weights)
         if LOSSES[draft.out_activation_].is_equivariant:
             outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
     if incremental:

@@ -1,10 +1,12 @@
-"""The check of rows that lie in a file."""
+"""The check of rows, wherever they lie."""
 
 from typing import Any
 
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import validate_data
 
+from skgnh.blocks import is_dask
+from skgnh.estimators.collections import read_blocks
 from skgnh.lazy_rows import is_mapped, nbytes_of, release
 from skgnh.memory import parts_that_fit
 
@@ -16,14 +18,14 @@ _SHARE = 4
 
 
 def validate_rows(estimator: Any, X: Array, *y: Array, **options: Any) -> Any:
-    """Return what scikit-learn's ``validate_data`` does, mapped rows part by part.
+    """Return what scikit-learn's ``validate_data`` does, rows that are mapped in parts.
 
     Parameters
     ----------
     estimator : estimator
         For which they are checked.
     X : array-like
-        Rows; those that are mapped from a file stay there.
+        Rows; those of a file or of dask stay there.
     *y : array-like
         Targets, if there are any.
     **options
@@ -34,6 +36,8 @@ def validate_rows(estimator: Any, X: Array, *y: Array, **options: Any) -> Any:
     ValueError
         If the data are at fault.
     """
+    if is_dask(X):
+        return read_blocks(estimator, X, *y, **options)
     if not is_mapped(X):
         return validate_data(estimator, X, *y, **options)
     made = validate_data(estimator, X, *y, ensure_all_finite=False, **options)

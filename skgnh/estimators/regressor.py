@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
+from skgnh.estimators.collections import maps_blocks
 from skgnh.estimators.exchange import SklearnExchangeMixin
 from skgnh.estimators.features import HiddenFeaturesMixin
 from skgnh.estimators.fit import Fit
@@ -321,6 +322,7 @@ class GaussNewtonMLPRegressor(
         """
         return self._fit(Data(X, y, sample_weight), incremental=True)
 
+    @maps_blocks
     def predict(
         self, X: Array, return_std: bool = False, return_cov: bool = False
     ) -> Any:
@@ -366,6 +368,7 @@ class GaussNewtonMLPRegressor(
             return mean, self._one_output(predictive.std())
         return mean, self._one_output(predictive.covariance(), axis=2)
 
+    @maps_blocks
     def predict_interval(self, X: Array, coverage: float = 0.9) -> Array:
         """Return intervals that targets lie in with a given probability.
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from skgnh.block_objective import BlockObjective, in_blocks
+from skgnh.lazy_rows import release
 from skgnh.linearization import Linearization
 from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
@@ -76,6 +78,8 @@ class Rows:
     def scaled(self, scaling: Scaling) -> "Rows":
         """Return the rows with scaled columns and targets."""
         X, targets = scaling.scale_inputs(self.X), scaling.scale_targets(self.targets)
+        # What lies in a file is not asked for again.
+        release(self.targets)
         return Rows(X, targets, self.weights)
 
     def unscaled(self, scaling: Scaling) -> "Rows":
@@ -92,7 +96,8 @@ class Rows:
         self, network: MLP, loss: Any, alpha: float, curvature: str = "gauss_newton"
     ) -> Objective:
         """Return the training objective over the rows."""
-        return Objective.of(
+        kind = BlockObjective if in_blocks(self.X) else Objective
+        return kind.of(
             assemble(network, loss, self.X, self.targets, self.weights, alpha),
             curvature,
         )

@@ -152,7 +152,8 @@ class GrowingBatches:
             state.order = np.empty(0, int)
         while len(state.order) < 2 * size:
             drawn = state.rng.permutation(self.n_rows)
-            state.order = np.concatenate([state.order, drawn])
+            has_rest = len(state.order) > 0
+            state.order = np.concatenate([state.order, drawn]) if has_rest else drawn
         two = [np.sort(state.order[:size]), np.sort(state.order[size : 2 * size])]
         state.order = state.order[size:]
         return two
