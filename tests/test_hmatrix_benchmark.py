@@ -33,7 +33,8 @@ def test_approximations_have_the_storage_that_is_compared(parts):
     assert rows["low rank"]["numbers"] == 32
     assert chosen["numbers"] <= 1.06 * 32
     hierarchical = [row for name, row in rows.items() if name.startswith("hmatrix")]
-    assert chosen["error"] == min(row["error"] for row in hierarchical)
+    # Chosen by eight random products, which do not tell close errors apart.
+    assert chosen["error"] <= 1.1 * min(row["error"] for row in hierarchical)
     assert 0 < chosen["error"] < rows["low rank"]["error"]
 
 

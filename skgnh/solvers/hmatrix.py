@@ -58,10 +58,9 @@ class HMatrix(Preconditioned):
         Numbers a parameter.
     share : float or None, default=None
         Of the storage left by the basis, that of the global part; 1 leaves a diagonal
-        remainder. In the Kronecker basis the rest is the head's. None chooses: in the
-        parameters' own, a direct solver also among blocks of a rank each
-        (:func:`skgnh.hmatrix.hodlr`) where looking at all entries costs little more
-        than the other builds, for P up to some 1e4.
+        remainder. In the Kronecker basis the rest is the head's. None chooses, a
+        direct solver also among blocks of a rank each (:func:`skgnh.hmatrix.hodlr`),
+        where looking at all entries costs little, for P up to some 1e4.
     basis : {'own', 'kronecker'} or None, default=None
         Basis; None takes 'kronecker' for a GNH with one ridge for a layer's weights,
         unless that basis would take more than half of the storage.
@@ -194,26 +193,27 @@ class HMatrix(Preconditioned):
                     return [Choice(tail, self.share, 1.0)]
                 shares = [(tail, 0.25), (_TAIL, 0.75)]
                 if self.direct:
-                    # Often the least error, without a product. But what it lacks of
-                    # a trained classifier costs iterations.
+                    # Often a lower error, but more iterations for late classifiers.
                     shares.append((tail, 0.0))
-                return [Choice(*pair, 1.0) for pair in shares]
+                return [*(Choice(*pair, 1.0) for pair in shares), *self._blocks(H)]
         elif self.basis == "kronecker":
             raise ValueError(
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
                 "layer's weights and one for its biases; take basis=None."
             )
         shares = (0.5, 1.0) if self.share is None else (self.share,)
-        if self.direct and self.share is None and self._affords_all(H):
-            # Slower to solve with than others as good: not for an iteration.
-            shares += (None,)
-        return [Choice(None, share) for share in shares]
+        return [*(Choice(None, share) for share in shares), *self._blocks(H)]
 
-    def _affords_all(self, H: Curvature) -> bool:
-        """Say whether looking at all entries costs little beside the other builds."""
+    def _blocks(self, H: Curvature) -> list[Choice]:
+        """Return blocks of a rank each, where all entries cost little beside builds.
+
+        Slower to solve with than others as good, they are not for an iteration.
+        """
         n, _, _, P = sizes(H)
         operations = P**2 * (n / 2 + 2 * self.storage)
-        return operations <= _ALL * self._parts(H)[0].operations
+        affordable = operations <= _ALL * self._parts(H)[0].operations
+        wanted = self.direct and self.share is None and self.basis != "kronecker"
+        return [Choice(None, None)] if wanted and affordable else []
 
     def approximation(
         self, H: Any, choice: Choice, bases: Callable | None = None

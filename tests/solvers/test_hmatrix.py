@@ -474,7 +474,7 @@ def test_direct_solver_chooses_by_the_error(kind):
         choice: np.linalg.norm(solver.approximation(H, choice) @ Z - H @ Z)
         for choice in solver.choices(H)
     }
-    assert {choice.share for choice in errors} == {0.0, 0.25, 0.75}
+    assert {choice.share for choice in errors} == {0.0, 0.25, 0.75, None}
     assert factor.choice == min(errors, key=errors.get)
     assert factor.choice.shift == 0
     assert factor.products == 8
@@ -518,6 +518,8 @@ def test_blocks_of_a_rank_each_are_for_direct_solvers_of_few_parameters():
     assert offered(H, direct=True, storage=24)
     assert not offered(H, storage=24)
     assert not offered(H, direct=True, storage=24, share=0.5)
+    assert Choice(None, None) in HMatrix(24, direct=True).choices(H)
+    assert Choice(None, None) not in HMatrix(24, None, "kronecker").choices(H)
     # The same storage of ever more parameters: entries grow with their square.
     assert not offered(wide_hessian(300, 100), direct=True, storage=24)
 
