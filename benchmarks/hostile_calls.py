@@ -25,7 +25,7 @@ from skgnh.operators import (
 from skgnh.solvers import KFAC, HMatrix, all_solvers
 
 N = 40
-COUNTS = [0, 1, 2, 3, 7, 10**4, -1, 2.5, np.nan, np.inf, "two", None, True]
+COUNTS = [0, 1, 2, 3, 7, 200, -1, 2.5, np.nan, np.inf, "two", None, True]
 NUMBERS = [0.0, 1e-300, 1e-12, 0.5, 1.0, 1e12, 1e300, -1.0, np.nan, np.inf, "one", None]
 SEEDS = [0, 7, None, -1, "seed", 2.5]
 NAMES = ("X", "y", "H", "rows", "columns", "index", "vector", "shape", "dimension")
@@ -346,11 +346,14 @@ def gradients(rng, model, X, y, H):
     G = rng.standard_normal((int(rng.integers(1, 6)), P))
     G = pick(rng, [G, 1e-300 * G, 1e150 * G, 0 * G, G * np.nan, G[:, :0], G[0], None])
 
-    def answers(gradients, rhs, damping):
-        return GradientBuffer(gradients).solve(rhs, damping)
+    def answers(gradient, rhs, damping):
+        buffer = GradientBuffer(4, P)
+        for each in [gradient] if gradient is None else gradient:
+            buffer.append(each)
+        return buffer.solve(rhs, damping)
 
     rhs, _ = vectors(rng, P)
-    return answers, {"gradients": G, "rhs": rhs, "damping": pick(rng, NUMBERS)}, False
+    return answers, {"gradient": G, "rhs": rhs, "damping": pick(rng, NUMBERS)}, False
 
 
 KINDS = (
