@@ -5,9 +5,11 @@ import pytest
 from tasks import fit, task
 
 from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
+from skgnh.hmatrix import hodlr
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
 from skgnh.objective import Objective
+from skgnh.operators import DenseMatrix
 from skgnh.solvers import Dense
 from skgnh.training import FullBatch, LevenbergMarquardt, Problem
 
@@ -66,3 +68,9 @@ def test_seeds_and_targets_are_refused_by_name():
         estimator.set_params(random_state=-1).fit(X, y)
     with pytest.raises(ValueError, match="y must be numbers"):
         estimator.set_params(random_state=0).fit(X, np.full(len(X), "text"))
+
+
+@pytest.mark.parametrize("storage", [np.inf, np.nan, 1, "one", None])
+def test_hodlr_refuses_a_storage_by_name(storage):
+    with pytest.raises(ValueError, match="storage must be at least 2"):
+        hodlr(DenseMatrix(np.eye(4)), storage)
