@@ -15,6 +15,9 @@ from skgnh.network import MLP
 
 Array = Any
 
+# Least standard deviation of a column that is not taken as constant.
+_LEAST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -81,8 +84,11 @@ class Moments:
 
     @property
     def scale(self) -> Array:
-        """Standard deviations; 1 for constant columns."""
-        return np.where(self.deviation > 0, self.deviation, 1.0)
+        """Standard deviations; 1 for constant columns.
+
+        So are those whose inverse, in the weights of raw columns, might be no number.
+        """
+        return np.where(self.deviation > _LEAST, self.deviation, 1.0)
 
 
 def _deviation(moments: Moments, dtype: Any) -> Array:

@@ -46,6 +46,9 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
+    seed = estimator.random_state
+    if isinstance(seed, Integral):
+        check_scalar(seed, "random_state", Integral, min_val=0, max_val=2**32 - 1)
     check_choice(estimator.init, "init", INITS)
     check_choice(parameters.get("average", False), "average", (True, False))
     _check_noise(parameters)

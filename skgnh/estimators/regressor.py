@@ -466,6 +466,8 @@ class GaussNewtonMLPRegressor(
             dtype=[np.float64, np.float32],
         )
         y = densified(y)
+        if y.dtype.kind in "SU":
+            raise ValueError("y must be numbers, got text.")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         with np.errstate(over="ignore"):

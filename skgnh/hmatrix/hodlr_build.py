@@ -1,5 +1,6 @@
 """HODLR matrices from entries: ranks shared out over all blocks by what they save."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def hodlr(
     H, rng = as_curvature(H), np.random.default_rng(random_state)
     if not H.offers.issuperset({"entries", "diagonal"}):
         raise ValueError(f"{H.name} lacks entries or diagonal, which hodlr needs.")
-    if not storage >= 2:
+    if not (isinstance(storage, Real) and 2 <= storage < np.inf):
         raise ValueError(f"storage must be at least 2 numbers, got {storage}.")
     P = H.shape[0]
     leaf_size = P if 2 * storage >= P + 1 else min(leaf_size, int(storage))

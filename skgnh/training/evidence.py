@@ -177,11 +177,10 @@ class Evidence:
 
     def posterior(self, objective: Any, point: Point, hyper: Hyper) -> Posterior:
         """Return evidence and effective parameters, from the point's factor."""
-        factor = point.factor.surrogate
-        if factor is None:
-            factor = KFAC(n_probes=32, direct=True).factor(point.scaled)
-        prior = self.prior
+        factor, prior = point.factor.surrogate, self.prior
         try:
+            if factor is None:
+                factor = KFAC(n_probes=32, direct=True).factor(point.scaled)
             rest = factor.trace_of_inverse(prior.groups, 0.0)
             logdet = factor.logdet(0.0)
         except LinAlgError:
@@ -205,10 +204,12 @@ class Evidence:
         base = loss.mean(bias[None])
         S = loss.root(base, np.eye(d, dtype=bias.dtype)[None])[0]
         last = hyper.precision[-1]
-        M = (S.T @ S) * (self.n * loss.rate(d, dispersion) / last)
-        logdet = np.linalg.slogdet(np.eye(d) + M)[1]
+        # By eigenvalues: of large weights I + M is singular to rounding.
+        values = np.maximum(np.linalg.eigvalsh(S.T @ S), 0).astype(np.float64)
+        values = 1 + values * (self.n * loss.rate(d, dispersion) / last)
+        logdet = np.log(values).sum()
         gamma = np.zeros(len(self.prior.start))
-        gamma[-1] = np.trace(np.linalg.solve(np.eye(d) + M, M))
+        gamma[-1] = (1 - 1 / values).sum()
         log_joint = self.n * loss.log_likelihood(mean, d, dispersion)
         log_joint -= 0.5 * last * float(_squares(bias).sum())
         hyper = hyper._replace(dispersion=dispersion)

@@ -149,14 +149,15 @@ class LevenbergMarquardt:
 
     def _set_damping(self, H: Any, state: State) -> None:
         """Set bounds of the damping and, at a start, the first one."""
-        unit = 1.0
+        unit, info = 1.0, np.finfo(H.dtype)
         if self.scaling == "none":
             # An exact Hessian may have negative entries: their size counts.
             sizes = np.abs(H.diagonal(_SCALE_PROBES, 0))
             unit = float(np.mean(sizes, dtype=np.float64))
             unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-        eps = float(np.finfo(H.dtype).eps)
-        state.bounds = (eps**_LEAST * unit, unit / eps**2)
+        eps, largest = (float(x) for x in (info.eps, info.max))
+        # An infinite one would never be passed, however often a solve fails.
+        state.bounds = (eps**_LEAST * unit, min(unit / eps**2, largest))
         if state.damping is None:
             state.damping = self.damping * (unit if self.relative else 1.0)
         state.damping = float(np.clip(state.damping, *state.bounds))
