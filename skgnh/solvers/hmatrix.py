@@ -79,7 +79,7 @@ class HMatrix(Preconditioned):
         Seed.
     max_iter : int, default=100
         Most iterations for a right-hand side.
-    tol : float, default=5e-4
+    tol : float, default=3e-4
         Relative progress a step under which Martens' rule stops.
     rtol, direct
         See :class:`skgnh.solvers.preconditioned.Preconditioned`.
@@ -109,7 +109,7 @@ class HMatrix(Preconditioned):
         epsilon: float | str | None = "auto",
         random_state: int = 0,
         max_iter: int = 100,
-        tol: float = 5e-4,
+        tol: float = 3e-4,
         rtol: float | None = None,
         direct: bool = False,
     ):
