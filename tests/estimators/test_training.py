@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from tasks import (
@@ -23,9 +24,10 @@ from tasks import (
     task,
 )
 
+from skgnh import GaussNewtonMLPClassifier
 from skgnh.estimators.prior import EVIDENCE
 from skgnh.objective import Objective
-from skgnh.solvers import CG, Dense, all_solvers
+from skgnh.solvers import CG, Dense, all_solvers, preconditioned
 from skgnh.training import Step
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
@@ -442,3 +444,16 @@ def test_early_stopping_with_mini_batches():
     found = loss_without_penalty(estimator, *unpack(rows))
     assert found == pytest.approx(min(estimator.validation_loss_curve_), rel=1e-9)
     assert estimator.score(X, y) > 0.7
+
+
+def test_products_in_single_precision_lead_to_the_minimum_of_double(monkeypatch):
+    X, y = load_digits(return_X_y=True)
+    losses = []
+    for large in (1e6, np.inf):
+        monkeypatch.setattr(preconditioned, "_LARGE", large)
+        network = GaussNewtonMLPClassifier(
+            32, activation="tanh", alpha=100.0, solver="kfac", max_iter=2000, tol=1e-9
+        )
+        losses.append(network.set_params(random_state=0).fit(X[:600], y[:600]).loss_)
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
