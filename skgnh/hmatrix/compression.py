@@ -9,13 +9,12 @@ from skgnh.hmatrix.from_entries import FromEntries, principal_block, symmetric
 from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
-from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
+from skgnh.hmatrix.tree import ORDERS, diagonal_order, leaves, ordered
 from skgnh.linalg import Curvature, as_curvature, check_choice, check_count, nystrom
 from skgnh.progress import Track, tracker
 
 Array = Any
 
-_ORDERS = ("natural", "diagonal", "angle", "kernel")
 _SOURCES = ("entries", "products", "auto")
 
 # In operations of a large matrix product, the time that QR factorisation and SVD of a
@@ -204,13 +203,7 @@ def _cheaper(
 def _leaves(H: Any, diagonal: Array, leaf_size: int, order: str, rng: Any) -> Array:
     """Return the leaves of the tree as rows, the shorter filled up with -1."""
     n_leaves = 2 ** max(0, int(np.ceil(np.log2(len(diagonal) / leaf_size))))
-    if order == "natural":
-        sequence = natural_order(len(diagonal))
-    elif order == "diagonal":
-        sequence = diagonal_order(diagonal)
-    else:
-        sequence = distance_order(H, n_leaves, order, rng)
-    return leaves(sequence, n_leaves)
+    return leaves(ordered(H, order, n_leaves, rng, diagonal), n_leaves)
 
 
 def _check_counts(n_samples: int | None, **counts: int) -> None:
@@ -228,11 +221,11 @@ def _check(
         raise ValueError(f"tol must be a number of at least 0, got {tol!r}.")
     missing = [name for name in ("entries", "diagonal") if name not in H.offers]
     check_choice(source, "source", (None, *_SOURCES))
-    check_choice(order, "order", _ORDERS)
-    if missing and (source == "entries" or order in _ORDERS[1:] or head_size):
+    check_choice(order, "order", ORDERS)
+    if missing and (source == "entries" or order in ORDERS[1:] or head_size):
         raise ValueError(
             f"{H.name} has no {' and no '.join(missing)}: "
-            f"source='entries', the orders {_ORDERS[1:]} and a head need both. Wrap an "
+            f"source='entries', the orders {ORDERS[1:]} and a head need both. Wrap an "
             "array in skgnh.operators.DenseMatrix."
         )
     if H.shape[0] != H.shape[1] or not H.shape[0]:

@@ -8,7 +8,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from skgnh.hmatrix.from_entries import symmetric
 from skgnh.hmatrix.hodlr import Block, HODLRMatrix, contracted
-from skgnh.hmatrix.tree import diagonal_order, distance_order, leaves, natural_order
+from skgnh.hmatrix.tree import ORDERS, leaves, ordered
 from skgnh.linalg import Curvature, as_curvature, check_choice, check_count
 from skgnh.memory import slices, working_memory
 
@@ -78,7 +78,7 @@ def hodlr(
     True
     """
     check_count(leaf_size, "leaf_size", 1)
-    check_choice(order, "order", ("natural", "diagonal", "angle", "kernel"))
+    check_choice(order, "order", ORDERS)
     H, rng = as_curvature(H), np.random.default_rng(random_state)
     if not H.offers.issuperset({"entries", "diagonal"}):
         raise ValueError(f"{H.name} lacks entries or diagonal, which hodlr needs.")
@@ -89,7 +89,7 @@ def hodlr(
     # No more leaves than there are indices.
     depth = min(np.ceil(np.log2(P / leaf_size)), np.floor(np.log2(P)))
     n_leaves = 2 ** max(0, int(depth))
-    sequence = _order(H, order, n_leaves, rng)
+    sequence = ordered(H, order, n_leaves, rng)
     nodes = [row[row >= 0] for row in leaves(sequence, n_leaves)]
     own = [symmetric(block) for block in H.entry_blocks([(i, i) for i in nodes])]
     _jitter(own)
@@ -110,14 +110,6 @@ def _best(H: Any, order: Array, own: list, levels: list, rng: Any) -> HODLRMatri
     if out is None:
         raise np.linalg.LinAlgError("H must be finite.")
     return out
-
-
-def _order(H: Curvature, order: str, n_leaves: int, rng: Any) -> Array:
-    if order == "natural":
-        return natural_order(H.shape[0])
-    if order == "diagonal":
-        return diagonal_order(H.diagonal())
-    return distance_order(H, n_leaves, order, rng)
 
 
 def _jitter(blocks: list[Array]) -> None:

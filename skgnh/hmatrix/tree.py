@@ -8,6 +8,18 @@ Array = Any
 
 # Indices whose centre stands for a node's, when its farthest pair is looked for.
 _CENTRE = 8
+ORDERS = ("natural", "diagonal", "angle", "kernel")
+
+
+def ordered(
+    H: Any, order: str, n_leaves: int, rng: Any, diagonal: Array | None = None
+) -> Array:
+    """Return the indices of H in one of the orders; its diagonal may be at hand."""
+    if order == "natural":
+        return natural_order(H.shape[0])
+    if order == "diagonal":
+        return diagonal_order(H.diagonal() if diagonal is None else diagonal)
+    return distance_order(H, n_leaves, order, rng)
 
 
 def natural_order(n: int) -> Array:

@@ -259,8 +259,7 @@ def _(matrix: HierarchicalMatrix) -> tuple[list[RankBlock], int]:
     head = len(matrix.head.index)
     out = _diagonal([*sizes, head] if head else sizes)
     for level in matrix.levels:
-        ends = [0, *np.cumsum(sizes).tolist()]
-        nodes = [slice(*pair) for pair in pairwise(ends)]
+        nodes = _nodes(sizes)
         rank = level.U.shape[2]
         for k in range(0, len(nodes), 2):
             most = min(rank, sizes[k], sizes[k + 1])
@@ -270,6 +269,10 @@ def _(matrix: HierarchicalMatrix) -> tuple[list[RankBlock], int]:
 
 
 def _diagonal(sizes: Any) -> list[RankBlock]:
-    ends = [0, *np.cumsum(sizes).tolist()]
-    nodes = [slice(*pair) for pair in pairwise(ends)]
+    nodes = _nodes(sizes)
     return [RankBlock(node, node, node.stop - node.start) for node in nodes]
+
+
+def _nodes(sizes: Any) -> list[slice]:
+    """Return where nodes of these sizes lie, one after the other."""
+    return [slice(*pair) for pair in pairwise([0, *np.cumsum(sizes).tolist()])]

@@ -85,15 +85,16 @@ class KFAC(Preconditioned):
         if kept is not None and kept.age + 1 < self.refresh:
             return KroneckerFactor.of(H, kept._replace(age=kept.age + 1))
         basis = None if kept is None else kept.first_basis
-        return KroneckerFactor(H, self._probes(H), self.random_state, basis)
+        n_probes = self._probes(sizes(H).r)
+        return KroneckerFactor(H, n_probes, self.random_state, basis)
 
-    def _probes(self, H: Curvature) -> int:
-        r = H.n_roots if "samples" in H.offers else 1
+    def _probes(self, r: int) -> int:
+        """Return how many probes stand for r roots at most."""
         return self.n_probes or (r if r <= _FEW_OUTPUTS else _PROBES)
 
     def _parts(self, H: Curvature) -> tuple[Price, float]:
         n, r, _, _ = sizes(H)
-        r = min(r, self._probes(H))
+        r = min(r, self._probes(r))
         w, f = np.array(H.linearization.network.shapes, dtype=float).T
         made = np.sum(n * (r * w**2 + f**2) + 9 * (w**3 + f**3))
         return Price(made, np.sum(w**2 + f**2)), 2 * np.sum(w * f * (w + f))

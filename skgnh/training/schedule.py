@@ -84,10 +84,7 @@ class MiniBatches:
             following = state.rng.permutation(self.n_rows)
             judges = [*batches[1:], self._epoch(following)[0]]
             for k, (batch, judge) in enumerate(zip(batches, judges, strict=True)):
-                curvature = batch
-                if self.curvature_size < len(batch):
-                    drawn = _draw(state.rng, len(batch), self.curvature_size)
-                    curvature = batch[drawn]
+                curvature = _some(state.rng, batch, self.curvature_size)
                 last = k == len(batches) - 1
                 if last:
                     state.order = following
@@ -131,9 +128,7 @@ class GrowingBatches:
             if 2 * state.batch_size > self.n_rows:
                 break
             rows, judge = self._take_two(state)
-            curvature = rows
-            if self.curvature_size < len(rows):
-                curvature = rows[_draw(state.rng, len(rows), self.curvature_size)]
+            curvature = _some(state.rng, rows, self.curvature_size)
             seen = state.seen + len(rows)
             state.seen = seen % self.n_rows
             yield Batch(rows, curvature, judge, 1, seen >= self.n_rows)
@@ -157,6 +152,11 @@ class GrowingBatches:
         two = [np.sort(state.order[:size]), np.sort(state.order[size : 2 * size])]
         state.order = state.order[size:]
         return two
+
+
+def _some(rng: Any, rows: Array, size: int) -> Array:
+    """Return so many of the rows, drawn, or all if there are no more."""
+    return rows[_draw(rng, len(rows), size)] if size < len(rows) else rows
 
 
 def _draw(rng: Any, n: int, size: int) -> Array:
