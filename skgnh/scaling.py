@@ -178,6 +178,9 @@ class Scaling:
         layers = network.unpack(raw)
         if self.inputs is not None:
             first = layers[0]
+            if self.centred:
+                # A constant column is zero, whatever its weight: the bias is spared it.
+                first[:, :-1][:, self.inputs.deviation == 0] = 0
             first[:, -1] -= first[:, :-1] @ self._shift
             first[:, :-1] /= self.inputs.scale
         if self.outputs is not None:
