@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_scalar
 
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_seed
 from skgnh.messages import warn
 from skgnh.network import INITS
 from skgnh.solvers import KFAC, Auto, Solver, all_solvers
@@ -46,9 +46,7 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
-    seed = estimator.random_state
-    if isinstance(seed, Integral):
-        check_scalar(seed, "random_state", Integral, min_val=0, max_val=2**32 - 1)
+    check_seed(estimator.random_state)
     check_choice(estimator.init, "init", INITS)
     check_choice(parameters.get("average", False), "average", (True, False))
     _check_noise(parameters)

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from skgnh.hmatrix.from_entries import symmetric
 from skgnh.hmatrix.hodlr import Block, HODLRMatrix, contracted
 from skgnh.hmatrix.tree import ORDERS, leaves, ordered
-from skgnh.linalg import Curvature, as_curvature, check_choice, check_count
+from skgnh.linalg import Curvature, as_curvature, check_choice, check_count, check_seed
 from skgnh.memory import slices, working_memory
 
 Array = Any
@@ -79,6 +79,7 @@ def hodlr(
     """
     check_count(leaf_size, "leaf_size", 1)
     check_choice(order, "order", ORDERS)
+    check_seed(random_state)
     H, rng = as_curvature(H), np.random.default_rng(random_state)
     if not H.offers.issuperset({"entries", "diagonal"}):
         raise ValueError(f"{H.name} lacks entries or diagonal, which hodlr needs.")

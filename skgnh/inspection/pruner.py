@@ -16,7 +16,7 @@ from skgnh.inspection.base import NetworkMixin
 from skgnh.inspection.draws import gradient_draws
 from skgnh.inspection.likeliest import check_has_evidence, likeliest, retrained
 from skgnh.inspection.surgery import surgery
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_count
 from skgnh.memory import require
 from skgnh.objective import Objective
 from skgnh.operators.random import generator
@@ -257,7 +257,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         for name in ("n_steps", "n_gradients", "n_rows", "block_size"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
+            check_count(getattr(self, name), name)
         check_scalar(self.n_retrain, "n_retrain", Integral, min_val=0)
         limits = {"min_val": 0, "include_boundaries": "neither"}
         check_scalar(self.damping, "damping", Real, **limits)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.inspection import eigenpairs, measure
 from skgnh.inspection.base import NetworkMixin
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_seed
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
@@ -228,6 +228,7 @@ class GNHSpectrum(
         trace = H.trace()
         if not (np.isfinite(trace) and np.isfinite(H.linearization.theta).all()):
             raise ValueError("The network or its curvature is not finite.")
+        check_seed(self.random_state)
         rng, solver = check_random_state(self.random_state), self.solver
         if solver == "auto":
             solver = eigenpairs.choose(H, k, self.n_probes * self.lanczos_steps)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.linalg.checks import checked_index
+from skgnh.linalg.checks import check_vector, checked_index
 from skgnh.memory import require
 
 Array = Any
@@ -52,6 +52,13 @@ class Curvature(LinearOperator):
         As many as a large product of dense matrices does in the time.
         """
         return 2.0 * self.shape[0] ** 2, 1.0
+
+    def dot(self, x: Any) -> Any:
+        """Return the product with a vector or a block of columns."""
+        if not (isinstance(x, LinearOperator) or np.isscalar(x)):
+            x = x if hasattr(x, "shape") else np.asarray(x)
+            check_vector(x, "The vector of a product", self.shape[1], columns=True)
+        return super().dot(x)
 
     def _adjoint(self) -> "Curvature":
         return self
@@ -129,6 +136,7 @@ class ScaledCurvature(Curvature):
     """
 
     def __init__(self, H: Curvature, d: Array):
+        check_vector(d, "d", H.shape[0])
         self._H, self._d = H, d
         super().__init__(H.dtype, H.shape)
 

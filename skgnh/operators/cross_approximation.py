@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import check_count
+from skgnh.linalg import check_count, check_number
 from skgnh.memory import require
 from skgnh.operators.low_rank import LowRankHessian
 from skgnh.operators.random import generator
@@ -90,12 +90,11 @@ def compress_jacobian(
     >>> Gram().factor(low_rank).solve(X[0].repeat(17)[:67], damping=0.1).shape
     (67,)
     """
-    if rank is None and not tol > 0:
+    check_number(tol, "tol", below=1)
+    if rank is None and not tol:
         raise ValueError("Give a rank, a tol above 0, or both.")
     if rank is not None:
         check_count(rank, "rank")
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol must be at least 0 and below 1, got {tol}.")
     left, values, right = approximate(H.root, rank, tol, generator(random_state))
     return LowRankHessian(left, values, right, H.ridge)
 

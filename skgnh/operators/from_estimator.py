@@ -189,6 +189,8 @@ def _targets(y: Array, classes: Any, loss: Any, n_outputs: int, dtype: Any) -> A
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
     y = densified(y)
     if classes is None:
+        if y.dtype.kind in "SU":
+            raise ValueError("y must be numbers, got text.")
         targets = y.reshape(len(y), -1).astype(dtype)
     else:
         targets = encode_labels(y, classes, dtype)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import Curvature, check_count
+from skgnh.linalg import Curvature, check_count, check_vector, checked_index
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
@@ -153,6 +153,7 @@ class GaussNewtonHessian(NetworkHessian):
 
         That is, the same for all neurons of a layer.
         """
+        check_vector(d, "d", self.shape[0])
         if not by_inputs(self.network, d):
             return super().scaled(d)
         ridge = self.ridge * d**2
@@ -216,7 +217,7 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If the index is off, or the array exceeds the working memory.
         """
-        return self.root.columns(index)
+        return self.root.columns(checked_index(index, self.shape[0]))
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block ``H[rows, columns]``.
@@ -307,6 +308,8 @@ class GaussNewtonHessian(NetworkHessian):
         ndarray of shape (P,)
             The diagonal, the ridge included.
         """
+        if n_probes is not None:
+            check_count(n_probes, "n_probes")
         if n_probes is not None and n_probes < self.n_roots:
             return self.probe(n_probes, random_state, shared=True).diagonal()
         if self._tables is not None:
@@ -333,6 +336,7 @@ class GaussNewtonHessian(NetworkHessian):
             cost is O(n^2 r^2 P).
         """
         one = np.ones(self.shape[0], self.dtype)
+        check_vector(one if scale is None else scale, "scale", self.shape[0])
         scales, alike = self._by_input(one if scale is None else scale)
         if not alike:
             return self._gram_of(np.arange(self.shape[0]), scale)

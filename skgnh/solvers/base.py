@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skgnh.linalg import Curvature, as_curvature
+from skgnh.linalg import Curvature, as_curvature, check_number, check_vector
 from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
@@ -120,7 +120,6 @@ class Factor(ABC):
         factor._H = _Shell(self._H.dtype, self._H.shape, network)
         return factor
 
-    @abstractmethod
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``.
 
@@ -138,9 +137,17 @@ class Factor(ABC):
 
         Raises
         ------
+        ValueError
+            If `rhs` or `damping` is no such thing.
         numpy.linalg.LinAlgError
             If the matrix is not positive definite to rounding: raise the damping.
         """
+        check_vector(rhs, "rhs", self._H.shape[0], columns=True)
+        check_number(damping, "damping")
+        return self._solve(rhs, damping) if 0 not in rhs.shape else rhs
+
+    @abstractmethod
+    def _solve(self, rhs: Array, damping: float) -> Array: ...
 
     def image(self, x: Array) -> Array:
         """Return H x; what a solve knows of its solution is not asked for again."""

@@ -86,7 +86,7 @@ class DiagonalFactor(Factor):
         self._diagonal = H.diagonal(solver.n_probes, solver.random_state)
         self._exponent = solver.exponent
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the scaled right-hand side."""
         scale = self._diagonal + self._diagonal.dtype.type(damping)
         info = np.finfo(scale.dtype)

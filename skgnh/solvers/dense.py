@@ -101,7 +101,7 @@ class DenseFactor(Factor):
             self._damping = damping
         return self._last
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         return self._at(damping).solve(rhs.reshape(len(rhs), -1)).reshape(rhs.shape)
 
@@ -159,6 +159,10 @@ def finite_array(H: Curvature) -> Array:
     return array
 
 
+def _indefinite(damping: float) -> LinAlgError:
+    return LinAlgError(f"H + {damping:.3g} I is not positive definite: raise damping.")
+
+
 class _Cholesky:
     """``H + damping I = L L^T``."""
 
@@ -166,9 +170,12 @@ class _Cholesky:
         shifted = array.copy()
         shifted.flat[:: len(array) + 1] += array.dtype.type(damping)
         # A symmetric array is its own transpose: hand LAPACK its Fortran order as is.
-        self._factors = cho_factor(
-            shifted.T, lower=True, overwrite_a=True, check_finite=False
-        )
+        try:
+            self._factors = cho_factor(
+                shifted.T, lower=True, overwrite_a=True, check_finite=False
+            )
+        except LinAlgError as error:
+            raise _indefinite(damping) from error
 
     def solve(self, rhs: Array) -> Array:
         return cho_solve(self._factors, rhs, check_finite=False)
@@ -230,7 +237,7 @@ class _ShiftedTridiagonal:
         self._form = form
         self._d, self._e, info = pttrf(shifted, form.off_diagonal)
         if info or not np.isfinite(self._d).all():
-            raise LinAlgError(f"H + {damping:.3g} I is not positive definite.")
+            raise _indefinite(damping)
 
     def solve(self, rhs: Array) -> Array:
         (pttrs,) = get_lapack_funcs(("pttrs",), (self._d,))

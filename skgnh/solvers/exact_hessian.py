@@ -112,7 +112,7 @@ class LayerFactor(Factor):
             self._last, self._damping = LayerElimination(self._H, damping), damping
         return self._last
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         elimination = self._at(damping)
         negative = elimination.inertia[0]
@@ -142,7 +142,7 @@ class SaddleFreeFactor(Factor):
             raise LinAlgError("|H| + damping I is singular: raise the damping.")
         return scale
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(|H| + damping I)^-1 rhs``."""
         coordinates = self._vectors.T @ rhs
         return self._vectors @ (coordinates.T / self._scale(damping)).T

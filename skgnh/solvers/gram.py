@@ -117,7 +117,7 @@ class GramFactor(DualFactor):
         self.products += 1
         return x - (self._root.T @ dual) / D
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         factors = self._factorise(damping)
         columns = rhs.reshape(len(rhs), -1)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from skgnh.hmatrix import compress, hodlr
 from skgnh.hmatrix.budget import plan
-from skgnh.linalg import Curvature, check_choice
+from skgnh.linalg import Curvature, check_choice, check_number
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.operators.sampler import n_draws
 from skgnh.solvers.base import Price, sizes
@@ -181,6 +181,7 @@ class HMatrix(Preconditioned):
         """Return what there is to choose among for H."""
         bases = bases or _bases(H)
         check_choice(self.basis, "basis", (None, *_BASES))
+        check_number(self.storage, "storage", 1)
         if H.shape[0] + 1 <= 2 * self.storage:
             return [Choice(None, 0.0)]
         if self.basis != "own" and _rotates(H):

@@ -250,7 +250,7 @@ class HMatrixFactor(Factor):
         self.choose_by_trial(damping)
         return self._without_matrix()
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs`` of the approximation."""
         self.choose_by_trial(damping)
         return self._open[0].solve(rhs, damping)

@@ -80,6 +80,8 @@ class KFAC(Preconditioned):
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
         check_count(self.refresh, "refresh")
+        if self.n_probes is not None:
+            check_count(self.n_probes, "n_probes")
         if not (isinstance(kept, Kept) and kept.fits(H)):
             kept = None
         if kept is not None and kept.age + 1 < self.refresh:
@@ -159,7 +161,7 @@ class KroneckerFactor(Factor):
             target[...] = apply(block, layer)
         return out.T
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
         return self._by_block(rhs, lambda block, X: block.solve(X, damping))
 

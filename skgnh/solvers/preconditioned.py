@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, as_curvature, check_count
+from skgnh.linalg import Curvature, as_curvature, check_count, check_number
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -88,6 +88,9 @@ class Preconditioned(Solver):
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
         check_count(self.max_iter, "max_iter")
+        check_number(self.tol, "tol")
+        if self.rtol is not None:
+            check_number(self.rtol, "rtol")
         if self.direct:
             return self._approximate(H, None)
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)
@@ -144,13 +147,13 @@ class PreconditionedFactor(Factor):
         """Return the last solution, and what the approximation carries."""
         return Iterate(self.solution, self.inner.carried())
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
-            columns = [self._solve(b, damping, None)[0] for b in rhs.T]
+            columns = [self._solution(b, damping, None)[0] for b in rhs.T]
             return np.stack(columns, axis=1)
         # Steps alone tell how well the approximation does, not what a posterior asks.
-        self.solution, self._image, self.inner.iterations = self._solve(
+        self.solution, self._image, self.inner.iterations = self._solution(
             rhs, damping, self.solution
         )
         return self.solution
@@ -163,7 +166,7 @@ class PreconditionedFactor(Factor):
         """Return the approximation's ``log det``, an estimate of that of H."""
         return self.inner.logdet(damping)
 
-    def _solve(
+    def _solution(
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         """Return the solution x, H x, and the number of iterations."""
@@ -268,7 +271,8 @@ def _along(product: Callable, p: Array) -> tuple[Array, float]:
         curvature = p @ Ap
     if not 0 < curvature < np.inf:
         raise LinAlgError(
-            "Conjugate gradients met non-positive curvature, or one that is not finite."
+            "Conjugate gradients met non-positive curvature, or one that is not "
+            "finite: raise the damping."
         )
     return Ap, curvature
 
