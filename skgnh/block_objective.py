@@ -174,7 +174,7 @@ def _made(block: Array, own: Array, steps: tuple) -> Array:
     return rows
 
 
-def _part(rows: tuple, model: tuple, data: tuple, curvature: str) -> Objective:
+def _part(rows: tuple, model: tuple, data: tuple[Array, Array], curvature: str) -> Any:
     network, loss = model
     ridge = np.zeros(network.n_parameters, data[1].dtype)
     return Objective(network, loss, _made(*rows), *data, ridge, curvature)

@@ -151,9 +151,9 @@ def release(X: Array) -> None:
     The kernel would do so once memory is short. Until then they count as the process's.
     """
     for mapped in _mappings(X):
-        # What is written to a private copy would be lost.
+        # What is written to a private copy would be lost. NumPy's stubs know no _mmap.
         if mapped.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _arrays(X: Array) -> list[Array]:

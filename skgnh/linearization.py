@@ -193,7 +193,7 @@ class Linearization:
             for kept, x in zip(out, made, strict=True)
         ]
 
-    def _room(self, x: Array, order: str) -> Any:
+    def _room(self, x: Array, order: Any) -> Any:
         """Return room for arrays like x over all rows; a list for sparse ones."""
         if sparse.issparse(x):
             return []

@@ -132,6 +132,7 @@ class Scaling:
     @property
     def _shift(self) -> Array:
         """What inputs are centred by, in units of their scale."""
+        assert self.inputs is not None
         shift = self.inputs.mean / self.inputs.scale
         return shift if self.centred else np.zeros_like(shift)
 
@@ -223,9 +224,11 @@ class Scaling:
         factors = np.ones(network.n_parameters)
         layers, at = network.unpack(factors), network.unpack(np.arange(len(zero)))
         if self.outputs is not None:
+            assert new.outputs is not None
             layers[-1][...] *= (new.outputs.scale / self.outputs.scale)[:, None]
         A = sparse.diags_array(factors)
         if self.inputs is not None:
+            assert new.inputs is not None
             ratio = self.inputs.scale / new.inputs.scale
             outer = layers[0][:, -1:]
             # Of the outputs' scale too, where the first layer is the last.

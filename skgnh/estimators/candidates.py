@@ -77,9 +77,15 @@ def says_more(fit: Fit, draft: Any) -> bool:
     return losses[1] < losses[0]
 
 
+def _posterior(fit: Fit) -> Posterior:
+    """Return the posterior of a fit by the evidence."""
+    assert fit.training.posterior is not None
+    return fit.training.posterior
+
+
 def likelier(fit: Fit, other: Fit) -> Fit:
     """Return the fit of more evidence."""
-    log_evidences = [each.training.posterior.log_evidence for each in (fit, other)]
+    log_evidences = [_posterior(each).log_evidence for each in (fit, other)]
     return other if log_evidences[1] > log_evidences[0] else fit
 
 
@@ -128,7 +134,7 @@ def grown(fit: Fit) -> Fit | None:
         return None
     start = _embedded(fit, wider)
     new = assemble_fit(fit.ground, wider, start)
-    hyper = training.posterior.hyper
+    hyper = _posterior(fit).hyper
     new.state = replace(new.state, hyper=hyper._replace(points=0))
     new.training = replace(
         new.training,
@@ -155,7 +161,7 @@ def chosen(fit: Fit, wider: Fit) -> tuple[Fit, Fit | None]:
 
 def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
     """Return log-likelihood less effective parameters, Akaike's, for few rows."""
-    posterior = fit.training.posterior if posterior is None else posterior
+    posterior = posterior or _posterior(fit)
     objective = fit.training.problem.objective
     n, d = fit.ground.n, fit.network.n_outputs
     objective.ridge = np.zeros_like(objective.ridge)
@@ -168,7 +174,8 @@ def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
 
 def is_saturated(training: Training) -> bool:
     """Say whether most parameters are effective."""
-    posterior: Posterior = training.posterior
+    posterior = training.posterior
+    assert posterior is not None
     return posterior.gamma.sum() > _SATURATED * len(posterior.theta)
 
 
@@ -194,7 +201,7 @@ def _wider(fit: Fit) -> MLP | None:
 def _embedded(fit: Fit, wider: MLP) -> Array:
     """Return the parameters of the wider network that computes the same."""
     theta, rng = fit.training.theta, fit.state.rng
-    precision = fit.training.posterior.hyper.precision[fit.method.prior.groups]
+    precision = _posterior(fit).hyper.precision[fit.method.prior.groups]
     new = np.zeros(wider.n_parameters, theta.dtype)
     layers = (fit.network.unpack(x) for x in (theta, precision))
     for depth, (old, prior, layer) in enumerate(

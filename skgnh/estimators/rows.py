@@ -60,13 +60,13 @@ class Rows:
                 "least, change validation_fraction, or pass X_val."
             ) from error
         weights = np.ones(n) if self.weights is None else self.weights
-        sides = [Rows(self.X[k], self.targets[k], weights[k]) for k in parts]
-        if not all(side.weights.any() for side in sides):
+        if not all(weights[k].any() for k in parts):
             raise ValueError(
                 "Early stopping left only rows of weight zero on one side of the "
                 "split: change validation_fraction or pass X_val and y_val."
             )
-        return tuple(sides)
+        kept, aside = (Rows(self.X[k], self.targets[k], weights[k]) for k in parts)
+        return kept, aside
 
     def with_weight(self) -> "Rows":
         """Drop rows of weight zero: they must not change how others are drawn."""

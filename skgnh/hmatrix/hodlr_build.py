@@ -132,7 +132,7 @@ def decomposed(
 
     Level after level, the halves of the whole first; the values are in X.
     """
-    levels = []
+    levels: list[list] = []
     while len(sizes) > 1:
         stops = np.cumsum([0, *sizes])
         nodes = [slice(*ends) for ends in zip(stops[:-1], stops[1:], strict=True)]

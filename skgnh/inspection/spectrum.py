@@ -204,7 +204,8 @@ class GNHSpectrum(
         # Nothing can fail from here on: a refused call leaves what was fitted before.
         P, self.estimator_ = H.shape[0], network
         self.trace_, self.solver_ = trace, solver
-        self._network, self._theta, self._loss = model.network, model.theta, model.loss
+        self._network, self._loss = model.network, model.loss
+        self._theta: Array = model.theta
         self._scaling = model.scaling
         prior = model.ridge.max() if self.damping is None else self.damping
         self.damping_ = float(prior)
@@ -213,8 +214,8 @@ class GNHSpectrum(
         self._rounding = P**0.5 * float(np.finfo(H.dtype).eps) * values[0]
         self.density_nodes_, self.density_weights_ = measures[0]
         bounds = sorted(
-            P * measure.effective_dimension(*masses, self.damping_, self._rounding)
-            for masses in measures
+            P * measure.effective_dimension(x, w, self.damping_, self._rounding)
+            for x, w in measures
         )
         self.effective_dimension_bounds_ = (bounds[0], bounds[-1])
         self.effective_dimension_ = (bounds[0] + bounds[-1]) / 2

@@ -30,7 +30,8 @@ def checked_index(index: Array, n_parameters: int) -> Array:
 
 def check_vector(x: Any, name: str, n: int, columns: bool = False) -> None:
     """Raise a ValueError unless x is n numbers, or some columns of them if allowed."""
-    shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
+    shape: tuple[int, ...] = getattr(x, "shape", ())
+    dtype = getattr(x, "dtype", None)
     # The types of other libraries than NumPy's have no kind; they hold numbers alone.
     is_number = getattr(dtype, "kind", "f") in "biufc"
     if is_number and len(shape) in (1, 1 + columns) and shape[0] == n:
@@ -58,7 +59,7 @@ def check_seed(value: Any) -> None:
         return
     if isinstance(value, np.random.Generator | np.random.RandomState):
         return
-    if not (isinstance(value, Integral) and 0 <= value < 2**32):
+    if not (isinstance(value, Integral) and 0 <= int(value) < 2**32):
         raise ValueError(
             "random_state must be None, an integer from 0 to 2**32 - 1, a Generator or "
             f"a RandomState, got {value!r}."

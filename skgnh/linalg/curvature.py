@@ -138,12 +138,8 @@ class ScaledCurvature(Curvature):
     def __init__(self, H: Curvature, d: Array):
         check_vector(d, "d", H.shape[0])
         self._H, self._d = H, d
+        self.offers = H.offers & {"diagonal", "entries", "toarray"}
         super().__init__(H.dtype, H.shape)
-
-    @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "entries", "toarray"}
 
     @property
     def costs(self) -> tuple[float, float]:
@@ -181,13 +177,10 @@ class PrincipalSubmatrix(Curvature):
 
     def __init__(self, H: Curvature, index: Array):
         self._H, self.index = H, checked_index(index, H.shape[0])
+        # What the whole offers of single parameters; of entries, an array.
+        own = H.offers & {"diagonal", "entries", "toarray"}
+        self.offers = own | {"toarray"} if "entries" in own else own
         super().__init__(H.dtype, (len(self.index),) * 2)
-
-    @property
-    def offers(self) -> frozenset:
-        """What the whole offers of single parameters; of entries, an array."""
-        own = self._H.offers & {"diagonal", "entries", "toarray"}
-        return own | {"toarray"} if "entries" in own else own
 
     @property
     def costs(self) -> tuple[float, float]:

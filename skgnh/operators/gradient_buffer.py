@@ -79,7 +79,7 @@ class GradientBuffer:
         self._G = np.zeros((n_gradients, n_parameters), dtype)
         self._K = np.zeros((n_gradients, n_gradients))
         self._count, self._next = 0, 0
-        self._factor = (None, None)
+        self._factor: tuple[float | None, Any] = (None, None)
 
     def __len__(self) -> int:
         """Return how many gradients it holds."""

@@ -30,7 +30,7 @@ def hadamard_grams(
     columns of A_l whose ridge, given for each layer, is v. In the order of
     :func:`values_of`.
     """
-    found = {}
+    found: dict[float, Array] = {}
     for a, B, ridge in zip(left, right, ridges, strict=True):
         outer = B @ B.T
         rows, last = len(outer), a.shape[1] - 1

@@ -53,8 +53,5 @@ class RestrictedHessian(PrincipalSubmatrix):
             units = np.ones(k, H.dtype), self.index, np.arange(k + 1)
             self.root = H.root @ aslinearoperator(sparse.csc_array(units, (P, k)))
             self.n_roots = H.n_roots
-
-    @property
-    def offers(self) -> frozenset:
-        """What the whole offers, but for what belongs to whole layers."""
-        return super().offers | (self._H.offers & {"root", "samples"})
+        # But for what belongs to whole layers.
+        self.offers |= H.offers & {"root", "samples"}

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -52,15 +53,16 @@ def sizes(H: Curvature) -> Sizes:
     return Sizes(linearization.n_rows, r, W, P)
 
 
-class _Shell(NamedTuple):
+@dataclass(frozen=True)
+class _Shell:
     """What is left of a matrix in a factor that does without it."""
 
     dtype: Any
     shape: tuple[int, int]
     network: Any
 
-    offers = frozenset()
-    name = "A detached matrix"
+    offers: ClassVar[frozenset] = frozenset()
+    name: ClassVar[str] = "A detached matrix"
 
 
 class Factor(ABC):
@@ -114,10 +116,11 @@ class Factor(ABC):
         """
         return self
 
-    def _without_matrix(self) -> "Factor":
+    def _without_matrix(self) -> Self:
         factor = copy(self)
         network = getattr(self._H, "network", None)
-        factor._H = _Shell(self._H.dtype, self._H.shape, network)
+        shell: Any = _Shell(self._H.dtype, self._H.shape, network)
+        factor._H = shell
         return factor
 
     def solve(self, rhs: Array, damping: float) -> Array:

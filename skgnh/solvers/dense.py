@@ -84,7 +84,8 @@ class DenseFactor(Factor):
     def __init__(self, H: Curvature, max_cholesky: int):
         super().__init__(H)
         self._array, self._left = finite_array(H), max_cholesky
-        self._damping, self._last = None, None
+        self._damping: float | None = None
+        self._last: Any = None
 
     def _at(self, damping: float) -> Any:
         """Return a factorisation with ``solve`` and ``logdet`` for this damping."""

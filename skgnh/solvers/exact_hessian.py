@@ -99,15 +99,18 @@ class LayerFactor(Factor):
 
     def __init__(self, H: Curvature):
         super().__init__(H)
-        self._damping, self._last, self._spent = None, None, 0
+        self._damping: float | None = None
+        self._last: LayerElimination | None = None
+        self._spent = 0
 
+    # The base has a number, that subclasses count up; this one only tells.
     @property
-    def products(self) -> int:
+    def products(self) -> int:  # type: ignore[override]
         """Products with H that refinement has spent so far."""
         return self._spent + (self._last.products if self._last else 0)
 
     def _at(self, damping: float) -> LayerElimination:
-        if damping != self._damping:
+        if self._last is None or damping != self._damping:
             self._spent, self._last = self.products, None
             self._last, self._damping = LayerElimination(self._H, damping), damping
         return self._last

@@ -70,7 +70,7 @@ class DualFactor(Factor):
     def __init__(self, H: Curvature, grams: list | None):
         super().__init__(H)
         self._root, self._grams = H.root, grams
-        self._cholesky = (None, None)
+        self._cholesky: tuple[float | None, Any] = (None, None)
 
     def _diagonal(self, damping: float) -> Array:
         return self._H.ridge + self._H.dtype.type(damping)

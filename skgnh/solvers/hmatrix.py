@@ -132,7 +132,7 @@ class HMatrix(Preconditioned):
         """Return how many rows the accuracy asks for."""
         offered = H.offers.issuperset({"samples", "layers"})
         if self.epsilon != "auto":
-            rows = n_draws(self.epsilon) if self.epsilon else np.inf
+            rows = n_draws(float(self.epsilon)) if self.epsilon else np.inf
         elif offered and not self.direct:
             rows = max(fan for _, fan in H.network.shapes) + H.shape[0] / H.n_roots
         else:
@@ -202,8 +202,8 @@ class HMatrix(Preconditioned):
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
                 "layer's weights and one for its biases; take basis=None."
             )
-        shares = (0.5, 1.0) if self.share is None else (self.share,)
-        return [*(Choice(None, share) for share in shares), *self._blocks(H)]
+        own = (0.5, 1.0) if self.share is None else (self.share,)
+        return [*(Choice(None, share) for share in own), *self._blocks(H)]
 
     def _blocks(self, H: Curvature) -> list[Choice]:
         """Return blocks of a rank each, where all entries cost little beside builds.
@@ -226,7 +226,10 @@ class HMatrix(Preconditioned):
             basis = bases(choice.tail)
             operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
-        settings = {"order": self.order, "random_state": self.random_state}
+        settings: dict[str, Any] = {
+            "order": self.order,
+            "random_state": self.random_state,
+        }
         if choice.share is None:
             matrix = hodlr(operator, storage, **settings)
         else:

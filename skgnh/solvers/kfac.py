@@ -135,16 +135,13 @@ class KroneckerFactor(Factor):
     def _begin(self, H: Any, kept: "Kept") -> None:
         super().__init__(H)
         self._kept = kept
+        # Of this H, and not of an earlier one.
+        self.knows_determinant = kept.age == 0
         ridges = H.network.unpack(H.ridge)
         self._blocks = [
             _Block(*layer, ridge)
             for layer, ridge in zip(kept.layers, ridges, strict=True)
         ]
-
-    @property
-    def knows_determinant(self) -> bool:
-        """Whether it is of this H, and not of an earlier one."""
-        return self._kept.age == 0
 
     def carried(self) -> "Kept":
         """Return the eigenvectors."""
@@ -198,7 +195,7 @@ class Kept(NamedTuple):
     Of a diagonal factor the eigenvectors are unit vectors, None.
     """
 
-    layers: list[tuple]
+    layers: list[tuple[Any, Any]]
     age: int
     """Points that they have served before this one."""
 

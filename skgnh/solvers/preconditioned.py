@@ -133,8 +133,9 @@ class PreconditionedFactor(Factor):
         """The solver's."""
         return type(self._solver).__name__
 
+    # The base has a number, that subclasses count up; this one only tells.
     @property
-    def products(self) -> int:
+    def products(self) -> int:  # type: ignore[override]
         """Products with H spent so far, those of the approximation included."""
         return self._products + self.inner.products
 

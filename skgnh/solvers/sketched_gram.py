@@ -140,6 +140,8 @@ class SketchedGram(Solver):
 class SketchedGramFactor(DualFactor):
     """Sketched Gram matrices, which precondition iterations with the root."""
 
+    _grams: list
+
     def __init__(self, H: Curvature, grams: list, rtol: float, max_iter: int):
         super().__init__(H, grams)
         self._rtol, self._max_iter = rtol, max_iter

@@ -153,12 +153,8 @@ class RecollectedHessian(Curvature):
 
     def __init__(self, H: Curvature, share: float, D: Array, ridge: Array):
         self._H, self._share, self._D, self.ridge = H, H.dtype.type(share), D, ridge
+        self.offers = H.offers & {"diagonal", "toarray"}
         super().__init__(H.dtype, H.shape)
-
-    @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "toarray"}
 
     @property
     def costs(self) -> tuple[float, float]:
