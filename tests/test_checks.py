@@ -19,7 +19,7 @@ WRONG_VECTORS = (
     np.full(P, "text"),
     np.ones((P, 2, 2)),
 )
-WRONG_DAMPINGS = (None, "one", -1.0, np.nan)
+WRONG_DAMPINGS = (None, "one", np.nan)
 WRONG_SEEDS = (-1, "seed", 2.5, 2**32)
 SOLVERS = sorted(all_solvers().keys() - {"exact_hessian"})
 
@@ -105,6 +105,16 @@ def test_a_seed_is_refused_by_name(H, value):
             solver(random_state=value).factor(H)
 
 
+@pytest.mark.parametrize("value", ["one", 2.0, -1.0, np.nan])
+def test_an_accuracy_is_refused_by_name(H, value):
+    with named("epsilon"):
+        HMatrix(epsilon=value).factor(H)
+
+
+def test_an_accuracy_of_nothing_asks_for_all_rows(H):
+    assert HMatrix(epsilon=1e-300).sampled(H) is H
+
+
 def test_seeds_of_all_kinds_are_taken():
     generator, state = np.random.default_rng(0), np.random.RandomState(0)
     for value in (None, 0, np.int64(3), 2**32 - 1, generator, state, np.random):
@@ -116,10 +126,10 @@ def test_numbers_and_counts_are_refused_by_name(H):
         with named("n"):
             check_count(value, "n")
         with named("n"):
-            check_number(value, "n")
-    with pytest.raises(ValueError, match="at least 0, below 1, got 1"):
-        check_number(1, "n", below=1)
-    check_number(np.float32(0.5), "n", below=1)
+            check_number(value, "n", 0)
+    with pytest.raises(ValueError, match="of at least 0, below 1, got 1"):
+        check_number(1, "n", 0, 1)
+    check_number(np.float32(-0.5), "n", below=1)
     for value in ("two", True, 2.5):
         with named("n_probes"):
             H.diagonal(value)

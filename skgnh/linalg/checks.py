@@ -22,7 +22,7 @@ def checked_index(index: Array, n_parameters: int) -> Array:
         raise ValueError("An index of parameters must be a 1-D array of integers.")
     if index.size and not 0 <= index.min() <= index.max() < n_parameters:
         raise ValueError(
-            f"An index of parameters must lie within 0 and {n_parameters - 1}, "
+            f"An index of parameters is numbered from 0 to {n_parameters - 1}, "
             f"got {index.min()} to {index.max()}."
         )
     return index
@@ -42,15 +42,14 @@ def check_vector(x: Any, name: str, n: int, columns: bool = False) -> None:
 
 
 def check_number(
-    value: Any, name: str, least: float = 0.0, below: float | None = None
+    value: Any, name: str, least: float = -np.inf, below: float | None = None
 ) -> None:
     """Raise a ValueError unless a value is a number, and within its limits."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not (is_number and value >= least and (below is None or value < below)):
-        limits = f"of at least {least:g}" + (
-            "" if below is None else f", below {below:g}"
-        )
-        raise ValueError(f"{name} must be a number {limits}, got {value!r}.")
+        limits = "" if least == -np.inf else f" of at least {least:g}"
+        limits += "" if below is None else f", below {below:g}"
+        raise ValueError(f"{name} must be a number{limits}, got {value!r}.")
 
 
 def check_seed(value: Any) -> None:

@@ -90,7 +90,7 @@ def compress_jacobian(
     >>> Gram().factor(low_rank).solve(X[0].repeat(17)[:67], damping=0.1).shape
     (67,)
     """
-    check_number(tol, "tol", below=1)
+    check_number(tol, "tol", 0, 1)
     if rank is None and not tol:
         raise ValueError("Give a rank, a tol above 0, or both.")
     if rank is not None:

@@ -64,6 +64,10 @@ class Gram(Solver):
         return GramFactor(H)
 
 
+def _indefinite() -> LinAlgError:
+    return LinAlgError("The Gram matrix is not positive definite: raise the damping.")
+
+
 class DualFactor(Factor):
     """Gram matrices by ridge, exact or not, and ``I + J D^-1 J^T`` made of them."""
 
@@ -93,7 +97,10 @@ class DualFactor(Factor):
         if not np.isfinite(K).all():
             raise LinAlgError("The Gram matrix is not finite.")
         # K is symmetric: its transpose spares LAPACK's copy into Fortran order.
-        factors = cho_factor(K.T, lower=True, overwrite_a=True, check_finite=False)
+        try:
+            factors = cho_factor(K.T, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError as error:
+            raise _indefinite() from error
         self._cholesky = (damping, factors)
         return factors
 
@@ -149,7 +156,7 @@ class GramFactor(DualFactor):
         (potri,) = get_lapack_funcs(("potri",), (factors,))
         inverse, info = potri(factors, lower=1)
         if info:
-            raise LinAlgError("The Gram matrix is not positive definite.")
+            raise _indefinite()
         # The lower half, doubled, tells the rest; its transpose is in C order.
         half = np.triu(inverse.T)
         half *= 2

@@ -132,7 +132,7 @@ class HMatrix(Preconditioned):
         """Return how many rows the accuracy asks for."""
         offered = H.offers.issuperset({"samples", "layers"})
         if self.epsilon != "auto":
-            rows = n_draws(float(self.epsilon)) if self.epsilon else np.inf
+            rows = n_draws(self.epsilon) if self.epsilon else np.inf
         elif offered and not self.direct:
             rows = max(fan for _, fan in H.network.shapes) + H.shape[0] / H.n_roots
         else:

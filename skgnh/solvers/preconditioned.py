@@ -88,9 +88,9 @@ class Preconditioned(Solver):
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
         check_count(self.max_iter, "max_iter")
-        check_number(self.tol, "tol")
+        check_number(self.tol, "tol", 0)
         if self.rtol is not None:
-            check_number(self.rtol, "rtol")
+            check_number(self.rtol, "rtol", 0)
         if self.direct:
             return self._approximate(H, None)
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)
