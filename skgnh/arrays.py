@@ -84,8 +84,10 @@ def eye(n: int, other: Array, columns: slice | None = None) -> Array:
 
 def pick(x: Array, rows: Any) -> Array:
     """Return rows of x, a slice or an index of NumPy."""
-    if isinstance(rows, slice) or not is_foreign(x):
+    if not is_foreign(x):
         return x[rows]
+    if isinstance(rows, slice):
+        return x[rows, ...]
     return array_namespace(x).take(x, like(rows, x), axis=0)
 
 

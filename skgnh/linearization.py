@@ -188,7 +188,7 @@ class Linearization:
                 if sparse.issparse(x):
                     kept.append(x)
                 else:
-                    kept[rows] = x
+                    kept[rows, ...] = x
         return [
             sparse.vstack(kept, "csr") if sparse.issparse(x) else kept
             for kept, x in zip(out, made, strict=True)

@@ -257,6 +257,8 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If an index is off, or the blocks exceed the working memory.
         """
+        if "entries" not in self.offers:
+            raise self._lacks("entries")
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
         located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
@@ -408,7 +410,7 @@ class GaussNewtonHessian(NetworkHessian):
         """
         layers = self.network.unpack(numbers)
         xp = namespace(numbers)
-        alike = all(bool(xp.all(layer == layer[:1])) for layer in layers)
+        alike = all(bool(xp.all(layer == layer[:1, :])) for layer in layers)
         return [x[0, :] if alike else xp.mean(x, axis=0) for x in layers], alike
 
     def _data_array(self) -> Array:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skgnh.arrays import add_to_diagonal, as_rows, namespace, precision
+from skgnh.arrays import add_to_diagonal, as_rows, is_foreign, namespace, precision
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
@@ -38,6 +38,9 @@ class NetworkHessian(Curvature):
         P, zero = self.network.n_parameters, namespace(self.theta).zeros_like
         self.ridge = zero(self.theta) if ridge is None else ridge
         super().__init__(precision(self.theta), (P, P))
+        if is_foreign(self.theta):
+            # Indices, and rows of factors neuron by neuron, are NumPy's.
+            self.offers = self.offers - {"entries"}
 
     @classmethod
     def from_estimator(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.arrays import namespace
+from skgnh.arrays import namespace, pick
 from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
@@ -50,7 +50,7 @@ def kronecker_factors(
     weighted = xp.sqrt(H.weights / (float(xp.sum(H.weights)) or 1))[:, None]
 
     def part(rows, factors):
-        return factors.kronecker(weighted[rows], is_diagonal)
+        return factors.kronecker(pick(weighted, rows), is_diagonal)
 
     made = H.linearization.sum(part, *walk())
     depth = len(H.network.shapes)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import row_norms
 
-from skgnh.arrays import eye, is_foreign, namespace
+from skgnh.arrays import eye, is_foreign, namespace, pick
 from skgnh.network import MLP, densified
 from skgnh.operators.gram import hadamard_grams
 
@@ -79,7 +79,7 @@ class LayerFactors(NamedTuple):
         """Return those of some rows, as views where they are dense."""
         if rows == slice(0, self.n_rows):
             return self
-        return LayerFactors(*([x[rows] for x in own] for own in self))
+        return LayerFactors(*([pick(x, rows) for x in own] for own in self))
 
     def pick(self, at: Array, roots: Array) -> "LayerFactors":
         """Return rows (at, roots) of J_S, each as a sample of one root."""

@@ -102,4 +102,4 @@ class _Scale:
 def by_inputs(network: Any, d: Array) -> bool:
     """Say whether a vector of parameters is the same for all neurons of a layer."""
     xp = namespace(d)
-    return all(bool(xp.all(x == x[:1])) for x in network.unpack(d))
+    return all(bool(xp.all(x == x[:1, :])) for x in network.unpack(d))

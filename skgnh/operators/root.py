@@ -98,7 +98,9 @@ class GaussNewtonRoot(Operator):
 
     def _mean(self, rows: slice, trace: Any) -> Array:
         return (
-            self.loss.mean(trace.outputs) if self._means is None else self._means[rows]
+            self.loss.mean(trace.outputs)
+            if self._means is None
+            else pick(self._means, rows)
         )
 
     # ---- some rows ------------------------------------------------------------------
@@ -125,7 +127,7 @@ class GaussNewtonRoot(Operator):
         omega = self._omega(rows)
         if omega is not None:
             u = u @ omega
-        seeds = self.loss.root(mean, u * self._sqrt_weights[rows])
+        seeds = self.loss.root(mean, u * self._sqrt_weights[rows, ...])
         return self.network.pullback(theta, trace, seeds)
 
     def _carried(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
@@ -133,17 +135,19 @@ class GaussNewtonRoot(Operator):
         n, d = trace.outputs.shape
         basis = self._omega(rows)
         if basis is None:
-            basis = eye(d, trace.outputs)[None]
+            basis = eye(d, trace.outputs)[None, ...]
         basis = namespace(basis).broadcast_to(basis, (n, self.n_roots, d))
         seeds = self.loss.root(self._mean(rows, trace), basis)
-        seeds *= self._sqrt_weights[rows]
+        seeds *= self._sqrt_weights[rows, ...]
         return self.network.carry_back(self.linearization.theta, trace, seeds)
 
     def _carried_diagonal(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
         """Do what :meth:`_carried` does, the last B, diagonal, as (n, d)."""
         theta, last = self.linearization.theta, len(self.network.layer_units) - 2
         one = namespace(trace.outputs).ones_like(trace.outputs)[:, None, :]
-        scale = self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows]
+        scale = (
+            self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows, ...]
+        )
         yield last, scale[:, 0]
         if last:
             weights = self.network.matrices(theta)[last][:, :-1]
@@ -230,7 +234,7 @@ class GaussNewtonRoot(Operator):
         u = namespace(U).reshape(U, (-1, self.n_roots, k))
 
         def part(rows, trace):
-            return [self.backward(rows, trace, contiguous(turned(u[rows])))]
+            return [self.backward(rows, trace, contiguous(turned(pick(u, rows))))]
 
         (out,) = self.linearization.sum(part, self.numbers(k))
         return out.T

@@ -189,7 +189,7 @@ class Factor(ABC):
         n, P = rows.shape
         xp, out = namespace(rows), empty((n,), self._H.like)
         for some in slices(n, rows_per_chunk(4 * P * self._H.dtype.itemsize)):
-            part = as_precision(rows[some], self._H.dtype)
+            part = as_precision(rows[some, :], self._H.dtype)
             out[some] = xp.vecdot(part, self.solve(part.T, damping).T)
         return out
 
@@ -217,7 +217,7 @@ class Factor(ABC):
             rows = factors.rows(some).array()
             flat = xp.reshape(rows, (-1, rows.shape[-1]))
             found = self.inverse_quadratic(flat, damping)
-            out[some] = xp.reshape(found, rows.shape[:2])
+            out[some, :] = xp.reshape(found, rows.shape[:2])
         return out
 
     def diagonal_of_inverse(self, damping: float) -> Array:

@@ -135,7 +135,7 @@ class DenseFactor(Factor):
         size = rows_per_chunk(4 * rows.shape[1] * self._H.dtype.itemsize)
         for some in slices(rows.shape[0], size):
             # ||L^-1 j||^2 is never negative.
-            half = at.half(as_precision(rows[some], self._H.dtype).T)
+            half = at.half(as_precision(rows[some, :], self._H.dtype).T)
             out[some] = xp.sum(half**2, axis=0)
         return out
 

@@ -155,11 +155,12 @@ class KroneckerFactor(Factor):
         return self._without_matrix()
 
     def _by_block(self, rhs: Array, apply: Callable) -> Array:
-        out, unpack = empty(rhs.T.shape, rhs), self._H.network.unpack
-        layers = zip(self._blocks, unpack(rhs.T), unpack(out), strict=True)
+        rows = rhs.T if rhs.ndim == 2 else rhs
+        out, unpack = empty(rows.shape, rhs), self._H.network.unpack
+        layers = zip(self._blocks, unpack(rows), unpack(out), strict=True)
         for block, layer, target in layers:
             target[...] = apply(block, layer)
-        return out.T
+        return out.T if rhs.ndim == 2 else out
 
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
@@ -222,11 +223,18 @@ def _eigen(S: Array, basis: Array | None = None) -> tuple[Array, Array | None]:
     own = xp.linalg.diagonal(S)
     if basis is not None:
         own = xp.sum(basis * (S @ basis), axis=0)
-    elif int(xp.sum(S != 0)) > int(xp.sum(own != 0)):
+    elif not _is_diagonal(S):
         own, basis = eigh(S)
     # What rounding leaves of nothing is nothing.
     least = own.shape[0] * float(xp.finfo(own.dtype).eps) * max(float(xp.max(own)), 0)
     return xp.where(own > least, own, xp.zeros_like(own)), basis
+
+
+def _is_diagonal(S: Array) -> bool:
+    if isinstance(S, np.ndarray):
+        return np.count_nonzero(S) == np.count_nonzero(S.diagonal())
+    xp = namespace(S)
+    return bool(xp.all((S == 0) | (eye(S.shape[0], S) != 0)))
 
 
 def _turned(X: Array, basis: Array | None) -> Array:
