@@ -11,6 +11,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 from array_api_compat import numpy as numpy_namespace
 from scipy.linalg import LinAlgError
+from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy
 
 Array = Any
@@ -33,6 +34,20 @@ def on_device(x: Any) -> bool:
     return is_foreign(x) and "cpu" not in str(device(x)).lower()
 
 
+def is_dispatched(x: Any) -> bool:
+    """Say whether x is foreign, and scikit-learn told to leave it so."""
+    return get_config()["array_api_dispatch"] and is_foreign(x)
+
+
+def float_dtypes(x: Any) -> list:
+    """Return the precisions that rows may have, in the terms of scikit-learn's checks.
+
+    Without ``array_api_dispatch`` these make an array of NumPy of whatever comes.
+    """
+    xp = array_namespace(x) if is_dispatched(x) else np
+    return [xp.float64, xp.float32]
+
+
 def precision(x: Any) -> np.dtype:
     """Return NumPy's name of the dtype of x."""
     return np.dtype(str(x.dtype).rpartition(".")[2] if is_foreign(x) else x.dtype)
@@ -47,12 +62,21 @@ def as_precision(x: Array, dtype: Any, copy: bool = False) -> Array:
 
 
 def like(x: Any, other: Array, dtype: Any = None) -> Array:
-    """Return an array of NumPy where `other` lies, in a precision if one is given."""
-    if dtype is not None:
-        x = np.asarray(x, dtype=dtype)
-    if not is_foreign(other) or is_foreign(x):
-        return x
-    return array_namespace(other).asarray(np.ascontiguousarray(x), device=device(other))
+    """Return an array where `other` lies, in a precision of NumPy if one is given."""
+    if not is_foreign(other):
+        x = to_host(x)
+    elif not (is_foreign(x) and is_alike(x, other)):
+        x = np.ascontiguousarray(to_host(x))
+        x = array_namespace(other).asarray(x, device=device(other))
+    return x if dtype is None else as_precision(x, dtype)
+
+
+def is_alike(x: Any, other: Any) -> bool:
+    """Say whether two arrays are of one namespace, and on one device."""
+    if not (is_foreign(x) and is_foreign(other)):
+        return is_foreign(x) == is_foreign(other)
+    same = array_namespace(x) is array_namespace(other)
+    return same and device(x) == device(other)
 
 
 def to_host(x: Array) -> Array:
@@ -200,6 +224,9 @@ __all__ = [
     "eigh",
     "empty",
     "eye",
+    "float_dtypes",
+    "is_alike",
+    "is_dispatched",
     "is_foreign",
     "like",
     "namespace",
