@@ -8,6 +8,7 @@ from skgnh.linalg.checks import (
     check_vector,
     checked_index,
 )
+from skgnh.linalg.cholesky import factorised
 from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
 
@@ -21,5 +22,6 @@ __all__ = [
     "check_seed",
     "check_vector",
     "checked_index",
+    "factorised",
     "nystrom",
 ]
