@@ -1,12 +1,17 @@
 """Sphinx configuration: built with warnings as errors, without the network."""
 
 import inspect
+import sys
 from pathlib import Path
 
 from scipy.sparse.linalg import LinearOperator
 
 import skgnh
 from skgnh.solvers import all_solvers
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from landing_picture import landing_picture  # noqa: E402
 
 project = "skgnh"
 author = "the skgnh developers"
@@ -89,7 +94,8 @@ def solver_table(app):
 
 
 def setup(app):
-    """Connect the filters and the table."""
+    """Connect the filters, the table and the picture."""
     app.connect("builder-inited", solver_table)
+    app.connect("builder-inited", landing_picture)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-signature", init_signature)
