@@ -36,6 +36,8 @@ default_role = "literal"
 html_theme = "furo"
 html_title = f"skgnh {release}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections give the types

@@ -1,4 +1,4 @@
-"""The picture of the first page, drawn from the measured table when the site is built."""
+"""The picture of the first page, drawn from the measured table at each build."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ def label(table):
 
 def draw(found, target):
     """Write the picture, a row for each table and a marker for each method."""
-    figure, ax = plt.subplots(figsize=(5.6, 7), layout="constrained")
+    figure, ax = plt.subplots(figsize=(4.7, 6.8), layout="constrained")
     ax.axvline(1, color=plt.rcParams["text.color"], linewidth=1)
     for method, marker in MARKERS.items():
         rows = [(r[method], y) for y, r in enumerate(found.values()) if method in r]
@@ -68,14 +68,16 @@ def draw(found, target):
                 x, y[those], shape, color=line.get_color(), alpha=0.9, clip_on=False
             )
     ax.set(xscale="log", xlim=(LEAST, MOST), ylim=(-0.7, len(found) - 0.3))
-    ax.set_xticks([0.2, 0.5, 1, 2, 5, 10, 50], ["1/5", "1/2", "1", "2", "5", "10", "50"])
+    ax.set_xticks(
+        [0.2, 0.5, 1, 2, 5, 10, 50], ["1/5", "1/2", "1", "2", "5", "10", "50"]
+    )
     ax.set_xticks([], minor=True)
     ax.set_yticks(range(len(found)), [label(table) for table in found])
     ax.set_xlabel("test error, theirs / ours\n← theirs is better      ours is better →")
     ax.grid(axis="both", alpha=0.2)
     ax.tick_params(axis="y", length=0, pad=8)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, columnspacing=1)
     figure.savefig(target, transparent=True)
     plt.close(figure)
 
@@ -86,5 +88,5 @@ def landing_picture(app):
     folder = Path(app.srcdir, "api")
     folder.mkdir(exist_ok=True)
     for mode, style in (("light", "default"), ("dark", "dark_background")):
-        with plt.style.context([style, {"svg.hashsalt": "skgnh", "font.size": 10.5}]):
+        with plt.style.context([style, {"svg.hashsalt": "skgnh", "font.size": 9.5}]):
             draw(found, folder / f"defaults_{mode}.svg")
