@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib",),
     "show_memory": False,
     "min_reported_time": 1,
+    "remove_config_comments": True,
 }
 
 

@@ -81,6 +81,7 @@ def seconds(call):
     return perf_counter() - start
 
 
+# sphinx_gallery_thumbnail_number = 2
 shift, depths, layers, arrays = 0.1, (5, 10, 20, 40, 80), [], []
 for depth in depths:
     H = deep(depth)
