@@ -11,7 +11,7 @@ from skgnh.solvers import all_solvers
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from landing_picture import landing_picture  # noqa: E402
+from pictures import landing_picture  # noqa: E402
 
 project = "skgnh"
 author = "the skgnh developers"
@@ -37,7 +37,7 @@ html_theme = "furo"
 html_title = f"skgnh {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["site.css"]
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections give the types
@@ -51,7 +51,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "ExampleTitleSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgnh",),
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "pictures.larger_fonts"),
     "show_memory": False,
     "min_reported_time": 1,
     "remove_config_comments": True,

@@ -100,6 +100,8 @@ figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 ax.loglog(depths, layers, "o-", label="elimination by layers")
 ax.loglog(depths[: len(arrays)], arrays, "s-", label="array and dense solve")
 ax.set(xlabel="layers", ylabel="seconds")
+ax.set_xticks(depths, depths)
+ax.set_xticks([], minor=True)
 ax.legend()
 plt.show()
 

@@ -1,4 +1,4 @@
-"""The picture of the first page, drawn from the measured table at each build."""
+"""The picture of the first page, drawn from the measured table, and the gallery's."""
 
 import re
 from pathlib import Path
@@ -73,7 +73,7 @@ def draw(found, target):
     )
     ax.set_xticks([], minor=True)
     ax.set_yticks(range(len(found)), [label(table) for table in found])
-    ax.set_xlabel("test error, theirs / ours\n← theirs is better      ours is better →")
+    ax.set_xlabel("test error, theirs / ours\n← theirs better      ours better →")
     ax.grid(axis="both", alpha=0.2)
     ax.tick_params(axis="y", length=0, pad=8)
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -90,3 +90,9 @@ def landing_picture(app):
     for mode, style in (("light", "default"), ("dark", "dark_background")):
         with plt.style.context([style, {"svg.hashsalt": "skgnh", "font.size": 9.5}]):
             draw(found, folder / f"defaults_{mode}.svg")
+
+
+def larger_fonts(gallery_conf, name):
+    """Let figures of the gallery be read as thumbnails too."""
+    plt.rcParams["font.size"] = 13
+    plt.rcParams["legend.fontsize"] = 11
