@@ -1,5 +1,6 @@
 """Rows that are made a slice at a time, of data beyond the working memory."""
 
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import is_foreign, precision
 from skgnh.memory import fits
 
 Array = Any
@@ -121,6 +123,8 @@ def _picked(X: Array, rows: Any) -> Array:
 
 def lazily(X: Array) -> Array:
     """Return X, or where copies of it would not fit the working memory, lazy rows."""
+    if is_foreign(X):
+        return X
     is_here = isinstance(X, np.ndarray) or sparse.issparse(X)
     return X if is_here and fits(_COPIES * nbytes_of(X)) else LazyRows(X)
 
@@ -137,6 +141,8 @@ def is_sparse(X: Array) -> bool:
 
 def nbytes_of(X: Array) -> int:
     """Return how many bytes the numbers of rows take, or would take."""
+    if is_foreign(X):
+        return math.prod(X.shape) * precision(X).itemsize
     return X.nbytes if hasattr(X, "nbytes") else sum(x.nbytes for x in _arrays(X))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, copied, namespace, pick, put
 from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
 from skgnh.operators import (
@@ -124,13 +125,14 @@ class Objective:
         """Return inputs, targets and weights of sum one over some rows."""
         if rows is None:
             return self.inputs, self.targets, self.weights
-        weights = self.weights[rows]
+        weights = pick(self.weights, rows)
         # Rows without weight have no mean; their sum is zero.
-        weights = weights / (weights.sum() or 1)
-        return self.inputs[rows], self.targets[rows], weights
+        weights = weights / (float(namespace(weights).sum(weights)) or 1)
+        return pick(self.inputs, rows), pick(self.targets, rows), weights
 
     def _penalty(self, theta: Array) -> float:
-        return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
+        xp = namespace(theta)
+        return 0.5 * float(xp.sum(self.ridge * theta**2, dtype=xp.float64))
 
     def value(self, theta: Array, rows: Array | None = None) -> float:
         """Return f(theta) over all rows or some, O(n P).
@@ -141,14 +143,14 @@ class Objective:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             if rows is None:
-                self._known = theta.copy(), *self._value_and_gradient(theta, None)
+                self._known = copied(theta), *self._value_and_gradient(theta, None)
                 return self._known[1] + self._penalty(theta)
             inputs, targets, weights = self._rows(rows)
             linearization = Linearization(self.network, theta, inputs)
 
             def part(span, z):
-                losses = self.loss.value(z, targets[span])
-                return [float(np.dot(weights[span].astype(float), losses))]
+                losses = self.loss.value(z, pick(targets, span))
+                return [total_of(pick(weights, span), losses)]
 
             numbers = 2 * max(self.network.layer_units[1:])
             (total,) = linearization.sum(part, numbers, linearization.output)
@@ -165,7 +167,7 @@ class Objective:
         The cost is one gradient, O(n P), or none where :meth:`value` has made it.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            if rows is None and np.array_equal(theta, self._known[0]):
+            if rows is None and _is_same(theta, self._known[0]):
                 value, gradient = self._known[1:]
             else:
                 value, gradient = self._value_and_gradient(theta, rows)
@@ -187,12 +189,12 @@ class Objective:
         linearization = Linearization(self.network, theta, inputs)
 
         def part(span, trace):
-            y = targets[span]
+            y, w = pick(targets, span), pick(weights, span)
             losses = self.loss.value(trace.outputs, y)
             seeds = self.loss.gradient(self.loss.mean(trace.outputs), y)
-            seeds = weights[span, None, None] * seeds[:, None, :]
-            gradient = self.network.pullback(theta, trace, seeds)[0]
-            return float(np.dot(weights[span].astype(float), losses)), gradient
+            seeds = w[:, None, None] * seeds[:, None, :]
+            gradient = self.network.pullback(theta, trace, seeds)[0, :]
+            return total_of(w, losses), gradient
 
         numbers = 4 * max(self.network.layer_units[1:])
         return tuple(linearization.sum(part, numbers, linearization.made))
@@ -203,10 +205,21 @@ class Objective:
         """Return the GNH of `total` times the mean loss, in double precision."""
         inputs, _, weights = self._rows(rows)
         linearization = Linearization(
-            self.network, theta.astype(np.float64), inputs.astype(np.float64)
+            self.network, *(as_precision(x, np.float64) for x in (theta, inputs))
         )
-        weights = weights.astype(np.float64) * total
+        weights = as_precision(weights, np.float64) * total
         return GaussNewtonHessian(linearization, self.loss, weights)
+
+
+def total_of(weights: Array, losses: Array) -> float:
+    """Return the weighted sum in double precision."""
+    return float(as_precision(weights, np.float64) @ as_precision(losses, np.float64))
+
+
+def _is_same(theta: Array, known: Array | None) -> bool:
+    if known is None or theta.shape != known.shape:
+        return False
+    return bool(namespace(theta).all(theta == known))
 
 
 class RestrictedObjective:
@@ -247,19 +260,15 @@ class RestrictedObjective:
     @property
     def ridge(self) -> Array:
         """Curvature of the penalty at the free parameters, of shape (k,)."""
-        return self._objective.ridge[self.index]
+        return pick(self._objective.ridge, self.index)
 
     @ridge.setter
     def ridge(self, ridge: Array) -> None:
-        whole = self._objective.ridge.copy()
-        whole[self.index] = ridge
-        self._objective.ridge = whole
+        self._objective.ridge = put(self._objective.ridge, self.index, ridge)
 
     def expand(self, free: Array) -> Array:
         """Return all parameters, of shape (P,)."""
-        theta = self._theta.copy()
-        theta[self.index] = free
-        return theta
+        return put(self._theta, self.index, free)
 
     def value(self, free: Array, rows: Array | None = None) -> float:
         """Return the objective; see :meth:`Objective.value`."""
@@ -274,4 +283,4 @@ class RestrictedObjective:
         """Return value, gradient and Hessian; see :meth:`Objective.linearize`."""
         theta = self.expand(free)
         value, gradient, H = self._objective.linearize(theta, rows, curvature_rows)
-        return value, gradient[self.index], H.restricted(self.index)
+        return value, pick(gradient, self.index), H.restricted(self.index)

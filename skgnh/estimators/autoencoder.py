@@ -10,6 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.arrays import float_dtypes, like, namespace, precision, to_host
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import says_more
@@ -18,7 +19,7 @@ from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
-from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.operators.from_estimator import check_place, check_sample_weight
 from skgnh.scaling import Moments
 
 Array = Any
@@ -323,6 +324,7 @@ class GaussNewtonAutoencoder(
         """
         check_is_fitted(self)
         X = self._read(X, None, reset=False)[0]
+        check_place(X, self.coefs_[0], self)
         scaled = self._scaling_.scale_inputs(X)
         return run_layers(self, scaled, 0, self._n_encoder_layers)
 
@@ -345,7 +347,7 @@ class GaussNewtonAutoencoder(
             If the codes have another width.
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=[np.float64, np.float32])
+        codes = check_array(X, dtype=float_dtypes(X))
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."
@@ -385,7 +387,7 @@ class GaussNewtonAutoencoder(
         """
         check_is_fitted(self)
         rows = self._read(X, None, reset=False)[0]
-        return -np.mean((rows - self._predict_mean(X)) ** 2, axis=1)
+        return -namespace(rows).mean((rows - self._predict_mean(X)) ** 2, axis=1)
 
     def score(
         self, X: Array, y: Any = None, sample_weight: Array | None = None
@@ -406,7 +408,7 @@ class GaussNewtonAutoencoder(
         float
             The (weighted) mean of :meth:`score_samples`.
         """
-        scores = self.score_samples(X)
+        scores = to_host(self.score_samples(X))
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
@@ -442,8 +444,9 @@ class GaussNewtonAutoencoder(
         draft._random_start = True
         if not says_more(fit, draft):
             return None
-        dtype = fit.training.theta.dtype
-        start = fit.network.initialize(fit.ground.rng, dtype, self.init)
+        theta = fit.training.theta
+        start = fit.network.initialize(fit.ground.rng, precision(theta), self.init)
+        start = like(start, theta)
         return assemble_fit(fit.ground._replace(draft=draft), fit.network, start)
 
     def _prefers(self, fit: Fit, other: Fit) -> Fit:
@@ -452,7 +455,8 @@ class GaussNewtonAutoencoder(
     def _first(self, objective: Any, theta: Array) -> Array:
         if self._starts_near(objective.network):
             start = pca_start(objective, theta)
-            if np.isfinite(start).all():
+            xp = namespace(start)
+            if bool(xp.all(xp.isfinite(start))):
                 return start
         return super()._first(objective, theta)
 
@@ -468,14 +472,14 @@ class GaussNewtonAutoencoder(
                 "Sparse input is not supported by an autoencoder, whose "
                 "reconstructions are dense: pass X.toarray()."
             )
-        X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X))
         return X, X
 
     def _out_activation(self) -> str:
         return "identity"
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
-        return -float(weights @ np.mean((targets - z) ** 2, axis=1))
+        return -float(weights @ namespace(z).mean((targets - z) ** 2, axis=1))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

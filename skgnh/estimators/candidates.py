@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import copied, like, precision, to_host
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.network import MLP
 from skgnh.threads import limit_threads
@@ -63,8 +64,9 @@ def says_more(fit: Fit, draft: Any) -> bool:
     for each in (ground.draft, draft):
         some = ground._replace(draft=each, rows=rows, held_out=None)
         start = network.initialize(
-            ground.rng, fit.training.theta.dtype, ground.draft.init
+            ground.rng, precision(fit.training.theta), ground.draft.init
         )
+        start = like(start, fit.training.theta)
         trial = assemble_fit(some, network, start)
         training = replace(trial.training, verbose=False, early_stopping=False)
         training.max_iter = min(training.max_iter, _TRIAL)
@@ -103,9 +105,9 @@ def or_constant(fit: Fit) -> Fit:
     if fit.ground.n < (_FEW if posterior.is_exact else _FEW_FOR_KFAC):
         return fit
     objective, network = problem.objective, fit.network
-    theta = training.theta.copy()
+    theta = copied(training.theta)
     output = network.unpack(theta)[-1]
-    output[:, :-1] = 0
+    output[:, :-1] = 0.0
     output[:, -1] = objective.loss.link(objective.weights @ objective.targets)
     constant = method.constant(objective, theta, posterior.hyper)
     if constant.log_evidence > posterior.log_evidence and (
@@ -158,7 +160,7 @@ def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
     posterior = fit.training.posterior if posterior is None else posterior
     objective = fit.training.problem.objective
     n, d = fit.ground.n, fit.network.n_outputs
-    objective.ridge = np.zeros_like(objective.ridge)
+    objective.ridge = 0 * objective.ridge
     mean = objective.value(posterior.theta)
     noise = objective.loss.dispersion(mean, n, d, 0.0)
     gamma, numbers = float(posterior.gamma.sum()), n * d
@@ -193,7 +195,7 @@ def _wider(fit: Fit) -> MLP | None:
 
 def _embedded(fit: Fit, wider: MLP) -> Array:
     """Return the parameters of the wider network that computes the same."""
-    theta, rng = fit.training.theta, fit.state.rng
+    theta, rng = to_host(fit.training.theta), fit.state.rng
     precision = fit.training.posterior.hyper.precision[fit.method.prior.groups]
     new = np.zeros(wider.n_parameters, theta.dtype)
     layers = (fit.network.unpack(x) for x in (theta, precision))
@@ -209,4 +211,4 @@ def _embedded(fit: Fit, wider: MLP) -> Array:
         scale = 1 / np.sqrt(np.maximum(prior[0], 0.25))
         layer[out:, :sources] = drawn[:, :-1] * scale[:sources]
         layer[out:, -1] = drawn[:, -1] * scale[-1]
-    return new
+    return like(new, fit.training.theta)

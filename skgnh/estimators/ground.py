@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skgnh.arrays import is_dispatched
 from skgnh.block_objective import moments_of
 from skgnh.blocks import is_dask
 from skgnh.estimators.rows import Rows
@@ -79,6 +80,11 @@ def read(
         raise TypeError(
             "X is a dask collection, which `fit` of a classifier or regressor takes: "
             "give an autoencoder, or partial_fit, an array."
+        )
+    if incremental and is_dispatched(data.X):
+        raise TypeError(
+            "partial_fit learns from arrays of NumPy, X is one of another library: "
+            "call fit, or pass X as one of NumPy."
         )
     X, targets = draft._read(data.X, data.y, reset=not goes_on)
     before = getattr(draft, "out_activation_", None) if goes_on else None

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, lstsq
 
+from skgnh.arrays import is_foreign, like, namespace, precision, to_host
+
 Array = Any
 
 # Activations with a linear range about zero, columns up to which their covariance is
@@ -39,14 +41,15 @@ def pca_start(objective: Any, theta: Array) -> Array:
         O(n d^2) and O(d^3) for d columns; nan where the covariance overflows.
     """
     network, X = objective.network, objective.inputs[:, :-1]
-    T, tiny = objective.targets, np.finfo(objective.targets.dtype).tiny
+    T, tiny = objective.targets, float(np.finfo(precision(objective.targets)).tiny)
+    xp = namespace(T)
     theta = 1e-3 * theta
     layers, code = network.unpack(theta), min(network.layer_units[1:-1])
     w = objective.weights[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
-        covariance = (T * w).T @ T
+        covariance = to_host((T * w).T @ T)
     if not np.isfinite(covariance).all():
-        return np.full_like(theta, np.nan)
+        return xp.full_like(theta, np.nan)
     values, directions = eigh(covariance)
     values, directions = np.maximum(values[::-1], 0), directions[:, ::-1]
     # Rounding must not choose their signs.
@@ -55,18 +58,27 @@ def pca_start(objective: Any, theta: Array) -> Array:
     unexplained = values[code:].sum() / max(values.sum(), tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.
-    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), tiny))
-    k = min(len(layers[0]), len(values))
+    squares = (to_host(xp.sum(w * x**2, axis=0)) for x in (T, X))
+    of_targets, of_inputs = squares
+    units = np.sqrt(of_targets / np.maximum(of_inputs, tiny))
+    k = min(layers[0].shape[0], len(values))
     scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e18 * tiny)))
-    layers[0][:k, :-1] = (directions[:, :k] * scale).T * units
-    layers[0][:k, -1] = 0
+    first = (directions[:, :k] * scale).T * units
+    layers[0][:k, :-1] = like(first, theta, precision(theta))
+    layers[0][:k, -1] = 0.0
     for layer in layers[1:-1]:
-        same = np.arange(min(len(layer), layer.shape[1] - 1, k))
-        layer[same, same] = 1
+        for same in range(min(layer.shape[0], layer.shape[1] - 1, k)):
+            layer[same, same] = 1.0
     with np.errstate(over="ignore", invalid="ignore"):
         a = network.trace(theta, objective.inputs).inputs[-1]
-    if not np.isfinite(a).all():
-        return np.full_like(theta, np.nan)
-    root = np.sqrt(w)
-    layers[-1][...] = lstsq(a * root, T * root, cond=1e-10)[0].T
+    if not bool(xp.all(xp.isfinite(a))):
+        return xp.full_like(theta, np.nan)
+    layers[-1][...] = _lstsq(a * xp.sqrt(w), T * xp.sqrt(w)).T
     return theta
+
+
+def _lstsq(a: Array, b: Array) -> Array:
+    """Return the least squares solution of least norm."""
+    if is_foreign(a):
+        return namespace(a).linalg.pinv(a, rtol=1e-10) @ b
+    return lstsq(a, b, cond=1e-10)[0]

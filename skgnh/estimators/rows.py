@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from skgnh.arrays import as_precision, copied, namespace, pick, precision
 from skgnh.block_objective import BlockObjective, in_blocks
 from skgnh.lazy_rows import release
 from skgnh.linearization import Linearization
 from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
-from skgnh.objective import Objective
+from skgnh.objective import Objective, total_of
 from skgnh.operators.from_estimator import assemble
 from skgnh.scaling import Scaling
 
@@ -60,7 +61,9 @@ class Rows:
                 "least, change validation_fraction, or pass X_val."
             ) from error
         weights = np.ones(n) if self.weights is None else self.weights
-        sides = [Rows(self.X[k], self.targets[k], weights[k]) for k in parts]
+        sides = [
+            Rows(pick(self.X, k), pick(self.targets, k), weights[k]) for k in parts
+        ]
         if not all(side.weights.any() for side in sides):
             raise ValueError(
                 "Early stopping left only rows of weight zero on one side of the "
@@ -73,7 +76,7 @@ class Rows:
         if self.weights is None or self.weights.all():
             return self
         kept = np.flatnonzero(self.weights)
-        return Rows(self.X[kept], self.targets[kept], self.weights[kept])
+        return Rows(pick(self.X, kept), pick(self.targets, kept), self.weights[kept])
 
     def scaled(self, scaling: Scaling) -> "Rows":
         """Return the rows with scaled columns and targets."""
@@ -121,12 +124,13 @@ def loss_unit(objective: Objective) -> float:
     loss, weights, y = objective.loss, objective.weights, objective.targets
     if loss.is_log_likelihood:
         return 1.0
-    z = np.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
+    xp, bytes_per_row = namespace(y), 4 * y.shape[1] * precision(y).itemsize
+    z = xp.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
     with np.errstate(all="ignore"):
         # In one part unless its temporaries do not fit.
         null = sum(
-            float(np.dot(weights[k].astype(float), loss.value(z[k], y[k])))
-            for k in parts_that_fit(len(y), 4 * y[:1].nbytes)
+            total_of(weights[k], loss.value(z[k, :], y[k, :]))
+            for k in parts_that_fit(y.shape[0], bytes_per_row)
         )
     return null if np.isfinite(null) and null > 0 else 1.0
 
@@ -146,7 +150,7 @@ def start_from_base_rate(
     ValueError
         If the objective overflows even with an output layer of intercepts only.
     """
-    theta = theta.copy()
+    theta = copied(theta)
     output = objective.network.unpack(theta)[-1]
     base = objective.loss.link(objective.weights @ objective.targets)
     output[:, -1] = base if exactly else output[:, -1] + base
@@ -154,7 +158,7 @@ def start_from_base_rate(
         if np.isfinite(objective.value(theta)):
             return theta
         output[:, :-1] *= 0.1
-    output[:, :-1] = 0
+    output[:, :-1] = 0.0
     if not np.isfinite(objective.value(theta)):
         raise ValueError(
             "The objective overflows at the start: scale X and y, for example by "
@@ -165,7 +169,7 @@ def start_from_base_rate(
 
 def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
     """Return the network's outputs z over all rows, made in chunks."""
-    theta = theta.astype(inputs.dtype, copy=False)
+    theta = as_precision(theta, precision(inputs))
     linearization = Linearization(network, theta, inputs)
     numbers = 2 * max(network.layer_units[1:])
     return linearization.collect(lambda rows, z: [z], numbers, linearization.output)[0]

@@ -1,6 +1,7 @@
 """Linear algebra that knows no network."""
 
 from skgnh.linalg.checks import check_choice, check_count, checked_index
+from skgnh.linalg.cholesky import factorised
 from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
 
@@ -11,5 +12,6 @@ __all__ = [
     "check_choice",
     "check_count",
     "checked_index",
+    "factorised",
     "nystrom",
 ]

@@ -3,15 +3,16 @@
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.arrays import namespace, pick, put
 from skgnh.linalg.checks import checked_index
+from skgnh.linalg.operator import Operator
 from skgnh.memory import require
 
 Array = Any
 
 
-class Curvature(LinearOperator):
+class Curvature(Operator):
     """A symmetric matrix by products and its diagonal, and what else it ``offers``.
 
     Callers ask ``offers`` instead of looking for attributes. Its names:
@@ -46,6 +47,11 @@ class Curvature(LinearOperator):
         return type(self).__name__
 
     @property
+    def like(self) -> Array:
+        """An array of its precision, of the namespace and where it lies."""
+        return np.empty(0, self.dtype)
+
+    @property
     def costs(self) -> tuple[float, float]:
         """About how many operations a product takes, a column, and a block, an entry.
 
@@ -53,8 +59,13 @@ class Curvature(LinearOperator):
         """
         return 2.0 * self.shape[0] ** 2, 1.0
 
-    def _adjoint(self) -> "Curvature":
+    def _rmatmat(self, X: Array) -> Array:
+        return self._matmat(X)
+
+    def _transpose(self) -> "Curvature":
         return self
+
+    _adjoint = _transpose
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, of shape (P,), or an unbiased estimate.
@@ -138,6 +149,11 @@ class ScaledCurvature(Curvature):
         return self._H.offers & {"diagonal", "entries", "toarray"}
 
     @property
+    def like(self) -> Array:
+        """That of H."""
+        return self._H.like
+
+    @property
     def costs(self) -> tuple[float, float]:
         """Those of H."""
         return self._H.costs
@@ -182,18 +198,23 @@ class PrincipalSubmatrix(Curvature):
         return own | {"toarray"} if "entries" in own else own
 
     @property
+    def like(self) -> Array:
+        """That of the whole."""
+        return self._H.like
+
+    @property
     def costs(self) -> tuple[float, float]:
         """Those of the whole."""
         return self._H.costs
 
     def _matmat(self, V: Array) -> Array:
-        expanded = np.zeros((self._H.shape[0], V.shape[1]), V.dtype)
-        expanded[self.index] = V
-        return (self._H @ expanded)[self.index]
+        zero = namespace(V).zeros_like(V[:1, :])
+        zero = namespace(V).broadcast_to(zero, (self._H.shape[0], V.shape[1]))
+        return pick(self._H @ put(zero, self.index, V), self.index)
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, as the whole does."""
-        return self._H.diagonal(n_probes, random_state)[self.index]
+        return pick(self._H.diagonal(n_probes, random_state), self.index)
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of some of these rows and columns."""
@@ -206,7 +227,7 @@ class PrincipalSubmatrix(Curvature):
     def _array(self) -> Array:
         if "entries" in self.offers:
             return self._H.entries(self.index, self.index)
-        return self._H.toarray()[np.ix_(self.index, self.index)]
+        return pick(pick(self._H.toarray(), self.index).T, self.index).T
 
     def restricted(self, index: Array) -> Curvature:
         """Return the principal submatrix of some of these parameters."""

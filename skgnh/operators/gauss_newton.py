@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, like, namespace, pick, to_host
 from skgnh.linalg import Curvature, check_count
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
@@ -155,10 +156,11 @@ class GaussNewtonHessian(NetworkHessian):
         """
         if not by_inputs(self.network, d):
             return super().scaled(d)
-        ridge = self.ridge * d**2
+        xp, ridge = namespace(d), self.ridge * d**2
         # The root of the ridge's inverse makes it one, whatever rounding says.
-        ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
-        scales = InputScales(self.network, d.astype(self.dtype, copy=False))
+        is_one = xp.abs(ridge - 1) <= 8 * float(np.finfo(self.dtype).eps)
+        ridge = xp.where(is_one, xp.ones_like(ridge), ridge)
+        scales = InputScales(self.network, as_precision(d, self.dtype))
         return self.of(MappedRoot(self.root, scales), ridge)
 
     def rounded(self) -> "GaussNewtonHessian":
@@ -167,13 +169,13 @@ class GaussNewtonHessian(NetworkHessian):
         if self.dtype == single or type(root) is not GaussNewtonRoot:
             return self
         rows = root.linearization
-        theta, inputs = rows.theta.astype(single), rows.inputs.astype(single)
+        theta, inputs = (as_precision(x, single) for x in (rows.theta, rows.inputs))
         return GaussNewtonHessian(
             Linearization(self.network, theta, inputs),
             self.loss,
-            self.weights.astype(single),
-            self.ridge.astype(single),
-            None if root.probes is None else root.probes.astype(single),
+            as_precision(self.weights, single),
+            as_precision(self.ridge, single),
+            None if root.probes is None else as_precision(root.probes, single),
         )
 
     def restricted(self, index: Array) -> Curvature:
@@ -196,7 +198,7 @@ class GaussNewtonHessian(NetworkHessian):
         root = None if layers is None else self.root.of_layers(layers)
         if root is None:
             return super().restricted(index)
-        return self.of(root, self.ridge[index])
+        return self.of(root, pick(self.ridge, index))
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
@@ -255,6 +257,8 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If an index is off, or the blocks exceed the working memory.
         """
+        if "entries" not in self.offers:
+            raise self._lacks("entries")
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
         located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
@@ -319,7 +323,8 @@ class GaussNewtonHessian(NetworkHessian):
 
     def trace(self) -> float:
         """Return the trace of H, exactly."""
-        return float(self.row_traces().sum() + self.ridge.sum())
+        xp = namespace(self.ridge)
+        return float(xp.sum(self.row_traces()) + xp.sum(self.ridge))
 
     def gram(self, scale: Array | None = None) -> Array:
         """Return ``J_S diag(scale) J_S^T``, of shape (n r, n r); P is never formed.
@@ -332,11 +337,12 @@ class GaussNewtonHessian(NetworkHessian):
             Positive; ones if None. Where it differs among the neurons of a layer, the
             cost is O(n^2 r^2 P).
         """
-        one = np.ones(self.shape[0], self.dtype)
+        xp = namespace(self.ridge)
+        one = xp.ones_like(self.ridge)
         scales, alike = self._by_input(one if scale is None else scale)
         if not alike:
             return self._gram_of(np.arange(self.shape[0]), scale)
-        zeros = [np.zeros_like(part) for part in scales]
+        zeros = [xp.zeros_like(part) for part in scales]
         return self.root.grams(zeros, None if scale is None else scales)[0]
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
@@ -403,8 +409,9 @@ class GaussNewtonHessian(NetworkHessian):
         The mean where they do not.
         """
         layers = self.network.unpack(numbers)
-        alike = all((layer == layer[0]).all() for layer in layers)
-        return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
+        xp = namespace(numbers)
+        alike = all(bool(xp.all(layer == layer[:1, :])) for layer in layers)
+        return [x[0, :] if alike else xp.mean(x, axis=0) for x in layers], alike
 
     def _data_array(self) -> Array:
         return curvature(self.root)
@@ -432,13 +439,14 @@ class GaussNewtonHessian(NetworkHessian):
         """
         check_count(n_rows, "n_rows")
         rng = generator(random_state)
-        importance = self.row_traces().astype(np.float64)
+        importance = to_host(self.row_traces()).astype(np.float64)
         total = importance.sum()
         n = len(importance)
         p = importance / total if total > 0 else np.full(n, 1 / n)
         drawn, counts = np.unique(rng.choice(n, n_rows, p=p), return_counts=True)
-        weights = self.weights[drawn] * (counts / (n_rows * p[drawn]))
-        rows, weights = self.linearization.take(drawn), weights.astype(self.dtype)
+        factors = like(counts / (n_rows * p[drawn]), self.weights)
+        rows = self.linearization.take(drawn)
+        weights = as_precision(pick(self.weights, drawn) * factors, self.dtype)
         root = self.root.over(rows, weights, self.root.probes_of(drawn))
         return self.of(root, self.ridge)
 
@@ -476,5 +484,5 @@ class GaussNewtonHessian(NetworkHessian):
         signs = rng.integers(0, 2, shape, dtype=np.int8)
         signs *= 2
         signs -= 1
-        root = self.root.over(self.linearization, self.weights, signs)
+        root = self.root.over(self.linearization, self.weights, like(signs, self.theta))
         return self.of(root, self.ridge)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import namespace, pick
 from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
@@ -45,10 +46,11 @@ def kronecker_factors(
         walk = H.root.walk_anew
     else:
         walk = partial(H.root.walk, compact=True)
-    weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
+    xp = namespace(H.weights)
+    weighted = xp.sqrt(H.weights / (float(xp.sum(H.weights)) or 1))[:, None]
 
     def part(rows, factors):
-        return factors.kronecker(weighted[rows], is_diagonal)
+        return factors.kronecker(pick(weighted, rows), is_diagonal)
 
     made = H.linearization.sum(part, *walk())
     depth = len(H.network.shapes)

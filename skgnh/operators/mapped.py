@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import namespace
 from skgnh.linearization import Linearization
 from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.root import GaussNewtonRoot
@@ -79,7 +79,7 @@ class InputScales:
 
     def __init__(self, network: Any, d: Array):
         self._d = d[:, None]
-        self.rotations = [(None, _Scale(layer[0])) for layer in network.unpack(d)]
+        self.rotations = [(None, _Scale(layer[0, :])) for layer in network.unpack(d)]
 
     def rotate(self, X: Array) -> Array:
         """Return ``diag(d) X``."""
@@ -101,4 +101,5 @@ class _Scale:
 
 def by_inputs(network: Any, d: Array) -> bool:
     """Say whether a vector of parameters is the same for all neurons of a layer."""
-    return all(np.array_equal(x, x[:1].repeat(len(x), 0)) for x in network.unpack(d))
+    xp = namespace(d)
+    return all(bool(xp.all(x == x[:1, :])) for x in network.unpack(d))

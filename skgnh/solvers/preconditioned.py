@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, copied, empty, namespace, norm, precision
 from skgnh.linalg import Curvature, as_curvature, check_count
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver, sizes
@@ -111,7 +112,7 @@ class Preconditioned(Solver):
 
 def is_of(array: Array, H: Curvature) -> bool:
     """Say whether the rows of an array are vectors of H, in its precision."""
-    return array.shape[-1] == H.shape[0] and array.dtype == H.dtype
+    return array.shape[-1] == H.shape[0] and precision(array) == H.dtype
 
 
 class Iterate(NamedTuple):
@@ -160,8 +161,9 @@ class PreconditionedFactor(Factor):
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
-            columns = [self._solve(b, damping, None)[0] for b in rhs.T]
-            return np.stack(columns, axis=1)
+            each = range(rhs.shape[1])
+            columns = [self._solve(rhs[:, k], damping, None)[0] for k in each]
+            return namespace(rhs).stack(columns, axis=1)
         # Steps alone tell how well the approximation does, not what a posterior asks.
         self.solution, self._image, self.inner.iterations = self._solve(
             rhs, damping, self.solution
@@ -197,13 +199,12 @@ class PreconditionedFactor(Factor):
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         solver, dtype = self._solver, self._working.dtype
-        shift = dtype.type(damping)
+        shift = float(damping)
         # Of norm one, lest single precision lose a short one.
-        scale = np.linalg.norm(b) or 1
-        b = (b / scale).astype(dtype, copy=False)
+        scale = norm(b) or 1
+        b = as_precision(b / scale, dtype)
         if direction is not None:
-            length = np.linalg.norm(direction) or 1
-            direction = (direction / length).astype(dtype, copy=False)
+            direction = as_precision(direction / (norm(direction) or 1), dtype)
 
         def product(x):
             self._products += 1
@@ -220,11 +221,13 @@ class PreconditionedFactor(Factor):
             if solver.rtol is None:
                 stop = _has_stalled(values, solver.tol)
             else:
-                stop = np.linalg.norm(residual) <= solver.rtol
+                stop = norm(residual) <= solver.rtol
             if stop:
                 break
         image = scale * (b - residual - shift * x)
-        return *(v.astype(self._H.dtype) for v in (scale * x, image)), len(values) - 1
+        own = self._H.dtype
+        x, image = as_precision(scale * x, own), as_precision(image, own)
+        return x, image, len(values) - 1
 
 
 def _has_stalled(values: list[float], tol: float) -> bool:
@@ -252,14 +255,15 @@ def conjugate_gradients(
     numpy.linalg.LinAlgError
         If a direction of non-positive or non-finite curvature turns up.
     """
-    x, r, first = np.zeros_like(b), b.copy(), None
-    if direction is not None and direction.any():
+    xp = namespace(b)
+    x, r, first = xp.zeros_like(b), copied(b), None
+    if direction is not None and bool(xp.any(direction != 0)):
         first = direction, *_along(product, direction)
         x, r = _moved(x, r, first)
     z = precondition(r)
     p, rz = _conjugate(z, first), r @ z
     past = _PastResiduals(b)
-    least = (16 * np.finfo(b.dtype).eps) ** 2 * (b @ precondition(b))
+    least = (16 * float(xp.finfo(b.dtype).eps)) ** 2 * float(b @ precondition(b))
     while True:
         yield x, r, -0.5 * float(x @ (b + r))
         # What rounding leaves has no direction.
@@ -307,19 +311,22 @@ class _PastResiduals:
     """Residuals r_j / (r_j, z_j) and their preconditioned z_j, while they fit."""
 
     def __init__(self, b: Array):
-        self._count, self._pairs = 0, np.empty((2, 8, len(b)), b.dtype)
+        self._count, self._pairs = 0, empty((2, 8, b.shape[0]), b)
+        self._bytes = precision(b).itemsize
 
     def append(self, residual: Array, direction: Array) -> None:
         capacity = self._pairs.shape[1]
         if self._count == capacity:
-            if not fits(8 * self._pairs.nbytes):
+            if not fits(16 * capacity * self._pairs.shape[2] * self._bytes):
                 return
-            self._pairs = np.concatenate([self._pairs, self._pairs], axis=1)
-        self._pairs[:, self._count] = residual, direction
+            self._pairs = namespace(residual).concat([self._pairs] * 2, axis=1)
+        self._pairs[0, self._count, :] = residual
+        self._pairs[1, self._count, :] = direction
         self._count += 1
 
     def orthogonalised(self, r: Array) -> Array:
-        residuals, directions = self._pairs[:, : self._count]
+        residuals = self._pairs[0, : self._count, :]
+        directions = self._pairs[1, : self._count, :]
         for _ in range(2):  # twice is enough
             r = r - (directions @ r) @ residuals
         return r

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve
+from scipy.linalg import LinAlgError
 
 from skgnh.linalg import Curvature, check_choice, check_count
 from skgnh.operators.random import generator
@@ -157,7 +157,7 @@ class SketchedGramFactor(DualFactor):
             return v + self._root @ ((self._root.T @ v) / D)
 
         def precondition(v):
-            return cho_solve(factors, v, check_finite=False)
+            return factors.solve(v)
 
         iterates = conjugate_gradients(product, c, precondition)
         for k, iterate in enumerate(islice(iterates, self._max_iter + 1)):

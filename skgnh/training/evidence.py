@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, eye, like, namespace, precision, sums_by, to_host
 from skgnh.solvers import KFAC
 from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
 from skgnh.training.point import Point
@@ -138,7 +139,7 @@ class Prior:
 
     def sums(self, values: Array) -> Array:
         """Return the sums over each group, (G,)."""
-        return np.bincount(self.groups, values, len(self.start))
+        return sums_by(self.groups, values, len(self.start))
 
 
 @dataclass(frozen=True)
@@ -224,11 +225,12 @@ class Evidence:
 
     def ridge(self, objective: Any, hyper: Hyper) -> Array:
         """Return R, of shape (P,)."""
-        dtype = objective.weights.dtype
+        dtype = precision(objective.weights)
         # Whatever the weights and the units of targets, it and its inverse are numbers.
         most = float(np.finfo(dtype).max) ** 0.5
         ridge = hyper.precision / max(self.rate(objective, hyper), 1e3 / most)
-        return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
+        ridge = np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
+        return like(ridge, objective.weights)
 
     def rate(self, objective: Any, hyper: Hyper) -> float:
         """Return n rho, by which the objective stands in it; never zero."""
@@ -257,12 +259,12 @@ class Evidence:
         gives, d parameters.
         """
         loss, d = objective.loss, objective.network.n_outputs
-        objective.ridge = np.zeros_like(objective.ridge)
+        objective.ridge = 0 * objective.ridge
         mean = objective.value(theta)
         dispersion = loss.dispersion(mean, self.n, d, float(d))
         bias = objective.network.unpack(theta)[-1][:, -1]
-        base = loss.mean(bias[None])
-        S = loss.root(base, np.eye(d, dtype=bias.dtype)[None])[0]
+        base = loss.mean(bias[None, :])
+        S = to_host(loss.root(base, eye(d, bias)[None, :, :])[0, ...])
         last = hyper.precision[-1]
         # By eigenvalues: of large weights I + M is singular to rounding.
         values = np.maximum(np.linalg.eigvalsh(S.T @ S), 0).astype(np.float64)
@@ -271,7 +273,7 @@ class Evidence:
         gamma = np.zeros(len(self.prior.start))
         gamma[-1] = (1 - 1 / values).sum()
         log_joint = self.n * loss.log_likelihood(mean, d, dispersion)
-        log_joint -= 0.5 * last * float(_squares(bias).sum())
+        log_joint -= 0.5 * last * float(namespace(bias).sum(_squares(bias)))
         hyper = hyper._replace(dispersion=dispersion)
         return Posterior(theta, hyper, log_joint - 0.5 * logdet, gamma)
 
@@ -318,4 +320,4 @@ def _tells(point: Point) -> bool:
 
 def _squares(theta: Array) -> Array:
     with np.errstate(over="ignore"):
-        return np.square(theta, dtype=np.float64)
+        return as_precision(theta, np.float64) ** 2

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, namespace, norm
 from skgnh.linalg import check_choice
 from skgnh.training.damping import nielsen, success
-from skgnh.training.point import Point, Trial, norm
+from skgnh.training.point import Point, Trial
 from skgnh.training.schedule import Batch
 from skgnh.training.state import RECENT, Problem, State
 
@@ -192,8 +193,9 @@ class LevenbergMarquardt:
         unit, info = 1.0, np.finfo(H.dtype)
         if self.scaling == "none":
             # An exact Hessian may have negative entries: their size counts.
-            sizes = np.abs(H.diagonal(_SCALE_PROBES, 0))
-            unit = float(np.mean(sizes, dtype=np.float64))
+            diagonal = as_precision(H.diagonal(_SCALE_PROBES, 0), np.float64)
+            xp = namespace(diagonal)
+            unit = float(xp.mean(xp.abs(diagonal)))
             unit = unit if np.isfinite(unit) and unit > 0 else 1.0
         eps, largest = (float(x) for x in (info.eps, info.max))
         # An infinite one would never be passed, however often a solve fails.
@@ -209,7 +211,7 @@ class LevenbergMarquardt:
         if point.is_stationary(self.gradient_tol):
             # A batch may be fitted while the others are not.
             status = "gradient" if batch.max_trials > 1 else ""
-            rest = Trial(np.zeros_like(point.theta), point.value)
+            rest = Trial(namespace(point.theta).zeros_like(point.theta), point.value)
             yield self._step(point, state, batch, rest, state.damping, 0, True, status)
             return
         rule = self.rule or (success if batch.is_judged_unseen else nielsen)
@@ -233,7 +235,7 @@ class LevenbergMarquardt:
             return "step"
         if trial.accepted:
             return ""
-        eps = float(np.finfo(point.theta.dtype).eps)
+        eps = float(namespace(point.theta).finfo(point.theta.dtype).eps)
         # An approximate solve may promise a rise, which more damping mends.
         is_hidden = abs(trial.predicted) <= eps * abs(point.value)
         return "damping" if is_most_damped or is_hidden else ""
@@ -288,8 +290,10 @@ class LevenbergMarquardt:
 
 def _running_scale(H: Any, before: Array | None) -> Array:
     """Return the largest diagonals of H so far, as MINPACK scales by them."""
-    diagonal = np.abs(H.diagonal())
+    diagonal = H.diagonal()
+    xp = namespace(diagonal)
+    diagonal = xp.abs(diagonal)
     if before is None:
         # A parameter without curvature yet has no scale of its own.
-        return np.where(diagonal > 0, diagonal, diagonal.dtype.type(1))
-    return np.maximum(before, diagonal)
+        return xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal))
+    return xp.maximum(before, diagonal)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, namespace, norm
+
 Array = Any
 
 
@@ -121,7 +123,9 @@ class Point:
 
     def is_stationary(self, tol: float) -> bool:
         """Say whether no entry of the gradient is above a tolerance."""
-        return bool(np.max(np.abs(self.gradient)) <= tol) or norm(self.gradient) == 0
+        xp = namespace(self.gradient)
+        largest = float(xp.max(xp.abs(self.gradient)))
+        return largest <= tol or norm(self.gradient) == 0
 
     def trial(self, damping: float, objective: Any, judge: Any = None) -> Trial:
         """Return the step of a damping, judged on some rows.
@@ -133,11 +137,16 @@ class Point:
             s, Hs = self._solve(g, damping)
         except LinAlgError:
             return Trial(
-                np.zeros_like(g), self.value, -1.0, np.nan, np.nan, self._products()
+                namespace(g).zeros_like(g),
+                self.value,
+                -1.0,
+                np.nan,
+                np.nan,
+                self._products(),
             )
-        residual = norm(Hs + Hs.dtype.type(damping) * s + g) / norm(g)
-        long = s.astype(np.float64)
-        predicted = -float(long @ g + 0.5 * (long @ Hs))
+        residual = norm(Hs + float(damping) * s + g) / norm(g)
+        long, slope, bend = (as_precision(x, np.float64) for x in (s, g, Hs))
+        predicted = -float(long @ slope + 0.5 * (long @ bend))
         step = s if self._root is None else self._root * s
         value = objective.value(self.theta + step, judge)
         reduction, gain = self.value - value, -1.0
@@ -151,7 +160,8 @@ class Point:
             self.factor = self.solver.factor(self.scaled, self._carried)
         s = self.factor.solve(-g, damping)
         Hs = self.factor.image(s)
-        if not np.isfinite(Hs).all():
+        xp = namespace(Hs)
+        if not bool(xp.all(xp.isfinite(Hs))):
             raise LinAlgError("The step is not finite.")
         return s, Hs
 
@@ -166,8 +176,3 @@ class Point:
         spent = self._spent
         self._spent = 0 if self.factor is None else self.factor.products
         return self._spent - spent
-
-
-def norm(x: Array) -> float:
-    """Return the Euclidean norm in double precision."""
-    return float(np.linalg.norm(np.asarray(x, dtype=np.float64)))
