@@ -47,6 +47,22 @@ class Objective:
     ------
     ValueError
         If there is no such curvature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+
+    >>> from skgnh.objective import Objective
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> value, gradient, H = objective.linearize(theta)
+    >>> gradient.shape, H.shape
+    ((10,), (10, 10))
     """
 
     def __init__(
@@ -217,6 +233,23 @@ class RestrictedObjective:
         Where the others are held.
     index : ndarray of int of shape (k,)
         Which parameters are free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective, RestrictedObjective
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> last = np.arange(6, 10)  # the weights of the output, and its bias
+    >>> restricted = RestrictedObjective(objective, theta, last)
+    >>> value, gradient, H = restricted.linearize(theta[last])
+    >>> gradient.shape, H.shape
+    ((4,), (4, 4))
     """
 
     def __init__(self, objective: Objective, theta: Array, index: Array):

@@ -330,6 +330,21 @@ def laplace(
     LaplacePosterior or None
         None where there are too many parameters for an array and some are held, which
         no other form can do, or where curvature is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.posterior import laplace
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> laplace(objective, theta, scale=np.ones(10), total=40.0)
+    LaplacePosterior(Dense, 10 parameters)
     """
     scale = like(np.asarray(scale, dtype=np.float64), theta)
     M = objective.data_curvature(theta, total).scaled(scale)

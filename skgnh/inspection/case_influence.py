@@ -87,6 +87,18 @@ class Influence:
     changes : ndarray of shape (n_test, n) or (n_test, n, d), or None
         By how much the prediction of each row of `X_test` changes when a training row
         is left out; None without `X_test`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.inspection import influence
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=3, random_state=0).fit(X, y)
+    >>> found = influence(model, X, y, X_test=[[0.0], [0.5]])
+    >>> found.leverage.shape, found.loo_mean.shape, found.changes.shape
+    ((40,), (40,), (2, 40))
     """
 
     leverage: Array

@@ -41,6 +41,21 @@ class LoadedModel(NamedTuple):
 
     An estimator that standardizes is a network of scaled columns and targets here, as
     it was trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import load_estimator
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> fitted = GaussNewtonMLPRegressor(hidden_layer_sizes=3, random_state=0).fit(
+    ...     X, np.sin(3 * X[:, 0])
+    ... )
+    >>> model = load_estimator(fitted, X)
+    >>> model.network.shapes
+    ((3, 2), (1, 4))
+    >>> model.targets is None
+    True
     """
 
     network: MLP
@@ -145,6 +160,17 @@ def load_estimator(
         If the estimator is not fitted.
     ValueError
         If it is no multi-layer perceptron or the data do not belong to it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import load_estimator
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(5, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> model = load_estimator(mlp.fit(X, y), X, y)
+    >>> model.inputs.shape, model.targets.shape, model.theta.shape
+    ((150, 5), (150, 3), (43,))
     """
     fitted = _attributes(estimator)
     coefs, scaling = fitted.coefs_, fitted._scaling_

@@ -29,7 +29,17 @@ _EXACT, _PROBES = 128, 32
 
 
 class Price(NamedTuple):
-    """What one step costs by a solver."""
+    """What one step costs by a solver.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Dense
+    >>> price = Dense().price(DenseMatrix(np.eye(30)))
+    >>> price.operations, price.numbers
+    (18000.0, 1800)
+    """
 
     operations: float
     """Multiply-adds of a factor and one solve."""
@@ -87,6 +97,17 @@ class Factor(ABC):
     ----------
     H : Curvature of shape (P, P)
         What it is a factor of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Dense
+    >>> factor = Dense().factor(DenseMatrix(np.diag([1.0, 3.0, 7.0])))
+    >>> factor.solve(np.array([2.0, 4.0, 8.0]), damping=1.0)
+    array([1., 1., 1.])
+    >>> factor.trace_of_inverse(np.array([0, 0, 1]), damping=1.0)
+    array([0.75 , 0.125])
     """
 
     knows_determinant = False
@@ -313,6 +334,30 @@ class Solver(BaseEstimator, ABC):
     table: formulas of :class:`Sizes` and of its parameters with the values of
     ``price``. The training builds the ``curvature`` that it names, 'gauss_newton' or
     'exact'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.solvers import Factor, Price, Solver
+    >>> class Diagonal(Solver):
+    ...     requires = ("diagonal",)
+    ...
+    ...     def price(self, H):
+    ...         return Price(H.shape[0], H.shape[0])
+    ...
+    ...     def _factor(self, H, carried):
+    ...         return DiagonalFactor(H)
+    >>> class DiagonalFactor(Factor):
+    ...     def solve(self, rhs, damping):
+    ...         return (rhs.T / (self._H.diagonal() + damping)).T
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=5, solver=Diagonal(), alpha=1e-3, tol=0.01
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.5
+    True
     """
 
     curvature = "gauss_newton"

@@ -54,6 +54,21 @@ class KFAC(Preconditioned):
     ----------
     .. [1] J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored
            approximate curvature", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import KFAC
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = KFAC(max_iter=100, rtol=1e-7).factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """
 
     requires = ("layers", "root")

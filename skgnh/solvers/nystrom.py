@@ -37,6 +37,21 @@ class Nystrom(Preconditioned):
     ----------
     .. [1] Z. Frangella, J. Tropp, M. Udell, "Randomized Nyström preconditioning",
            SIMAX 44(2), 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import Nystrom
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = Nystrom(rank=20, rtol=1e-7).factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """
 
     cost = "4 n P (1 + power) rank + 4 P rank^2 + (4 n P + 2 P rank) max_iter"

@@ -56,6 +56,19 @@ class Preconditioned(Solver):
            approximate curvature", ICML 2015, section 7.
     .. [3] Y. Saad, M. Yeung, J. Erhel, F. Guyomarc'h, "A deflated version of the
            conjugate gradient algorithm", SIAM J. Sci. Comput. 21(5), 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Nystrom
+    >>> H = DenseMatrix(np.diag(1 / np.arange(1.0, 51)))
+    >>> b = np.ones(50)
+    >>> for solver in (Nystrom(rank=5, direct=True), Nystrom(rank=5, rtol=1e-8)):
+    ...     x = solver.factor(H).solve(b, damping=0.01)
+    ...     print(bool(np.linalg.norm(H @ x + 0.01 * x - b) < 1e-6))
+    False
+    True
     """
 
     def __init__(

@@ -48,7 +48,15 @@ _NOISELESS = 1e-9
 
 
 class Hyper(NamedTuple):
-    """What the evidence chooses."""
+    """What the evidence chooses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Hyper
+    >>> Hyper(precision=np.ones(2), dispersion=0.1)
+    Hyper(precision=array([1., 1.]), dispersion=0.1, points=0)
+    """
 
     precision: Array
     """alpha of each group, (G,)."""
@@ -59,7 +67,19 @@ class Hyper(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What the evidence says of one point."""
+    """What the evidence says of one point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Hyper, Posterior
+    >>> hyper = Hyper(precision=np.ones(2), dispersion=0.1)
+    >>> found = Posterior(
+    ...     np.zeros(5), hyper, log_evidence=-3.0, gamma=np.array([2.5, 1])
+    ... )
+    >>> float(found.gamma.sum())  # effective parameters
+    3.5
+    """
 
     theta: Array
     """The point, (P,)."""
@@ -85,6 +105,16 @@ class Prior:
         First precisions.
     fixed : ndarray of bool of shape (G,)
         Those that are never updated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Prior
+    >>> prior = Prior(np.array([0, 0, 1]), start=np.ones(2), fixed=np.zeros(2, bool))
+    >>> prior.sums(np.array([1.0, 2.0, 3.0]))
+    array([3., 3.])
+    >>> prior.of(np.array([1.0, 1.0, 0.5])).start
+    array([1., 4.])
     """
 
     groups: Array
@@ -135,6 +165,36 @@ class Evidence:
     pseudo : float, default=0.0
         Parameters of the first precision that each is taken to have seen already: few
         rows must not make the prior so strong that nothing is learned of the next.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import (
+    ...     Evidence,
+    ...     FullBatch,
+    ...     LevenbergMarquardt,
+    ...     Prior,
+    ...     Problem,
+    ... )
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> prior = Prior(np.zeros(10, int), start=np.ones(1), fixed=np.zeros(1, bool))
+    >>> method = LevenbergMarquardt(Dense(), FullBatch(), damping=1.0, scaling="prior")
+    >>> method = Evidence(method, prior, n=40.0, dispersion=0.1)
+    >>> problem = Problem(objective, start=theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> for step in islice(method.steps(problem, state), 20):
+    ...     best = step.posterior or best
+    >>> best.hyper.points > 3, best.hyper.dispersion < 0.1
+    (True, True)
     """
 
     method: LevenbergMarquardt

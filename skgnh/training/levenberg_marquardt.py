@@ -27,7 +27,25 @@ _SCALE_PROBES = 4
 
 @dataclass(frozen=True)
 class Step:
-    """One trial step of a method."""
+    """One trial step of a method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.optimize import levenberg_marquardt
+    >>> from skgnh.solvers import Dense
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> step = next(levenberg_marquardt(objective, 0.5 * theta, Dense()))
+    >>> bool(step.accepted), bool(step.residual < 1e-8), step.solves
+    (True, True, 1)
+    """
 
     theta: Array
     """Parameters after the trial: moved if it was accepted."""
@@ -98,6 +116,28 @@ class LevenbergMarquardt:
     ------
     ValueError
         If there is no such scaling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import FullBatch, LevenbergMarquardt, Problem
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> method = LevenbergMarquardt(Dense(), FullBatch(), gradient_tol=1e-6)
+    >>> problem = Problem(objective, start=0.5 * theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> *_, last = method.steps(problem, state)
+    >>> last.status
+    'gradient'
+    >>> bool(np.array_equal(state.theta, last.theta))
+    True
     """
 
     solver: Any

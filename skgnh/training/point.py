@@ -11,7 +11,26 @@ Array = Any
 
 
 class Trial(NamedTuple):
-    """A solve of the damped system, what its model promises, and what came of it."""
+    """A solve of the damped system, what its model promises, and what came of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import Point
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> point = Point(theta, *objective.linearize(theta), Dense())
+    >>> trial = point.trial(damping=0.1, objective=objective)
+    >>> trial.step.shape, bool(trial.failed)
+    ((10,), False)
+    """
 
     step: Array
     """s, of shape (P,)."""
@@ -58,6 +77,25 @@ class Point:
         D, of the damped system :math:`(H + \lambda D) s = -g`; the identity if None.
     bounded : bool, default=False
         Whether to refuse steps longer than theta, both scaled by the root of D.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import Point
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> start = 0.5 * theta
+    >>> point = Point(start, *objective.linearize(start), Dense())
+    >>> trial = point.trial(damping=0.1, objective=objective)
+    >>> bool(trial.accepted), bool(trial.value < point.value)
+    (True, True)
     """
 
     def __init__(
