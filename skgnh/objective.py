@@ -127,16 +127,20 @@ class Objective:
             if rows is None:
                 self._known = theta.copy(), *self._value_and_gradient(theta, None)
                 return self._known[1] + self._penalty(theta)
-            inputs, targets, weights = self._rows(rows)
-            linearization = Linearization(self.network, theta, inputs)
+            return self._value(theta, rows) + self._penalty(theta)
 
-            def part(span, z):
-                losses = self.loss.value(z, targets[span])
-                return [float(np.dot(weights[span].astype(float), losses))]
+    def _value(self, theta: Array, rows: Array | None) -> float:
+        """Return f(theta) without the penalty."""
+        inputs, targets, weights = self._rows(rows)
+        linearization = Linearization(self.network, theta, inputs)
 
-            numbers = 2 * max(self.network.layer_units[1:])
-            (total,) = linearization.sum(part, numbers, linearization.output)
-            return total + self._penalty(theta)
+        def part(span, z):
+            losses = self.loss.value(z, targets[span])
+            return [float(np.dot(weights[span].astype(float), losses))]
+
+        numbers = 2 * max(self.network.layer_units[1:])
+        (total,) = linearization.sum(part, numbers, linearization.output)
+        return total
 
     def linearize(
         self,
@@ -155,13 +159,17 @@ class Objective:
                 value, gradient = self._value_and_gradient(theta, rows)
             value += self._penalty(theta)
             gradient = gradient + self.ridge * theta
-        inputs, targets, weights = self._rows(curvature_rows)
+        return value, gradient, self.hessian(theta, curvature_rows)
+
+    def hessian(
+        self, theta: Array, rows: Array | None = None
+    ) -> GaussNewtonHessian | ExactHessian:
+        """Return the Hessian over all rows or some."""
+        inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
         if self.curvature == "exact":
-            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
-        else:
-            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
-        return value, gradient, H
+            return ExactHessian(linearization, self.loss, targets, weights, self.ridge)
+        return GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
 
     def _value_and_gradient(
         self, theta: Array, rows: Array | None

@@ -142,7 +142,7 @@ def test_a_worker_that_dies_loses_nothing(monkeypatch, data):
     with (
         dask.config.set(scheduler=None),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
