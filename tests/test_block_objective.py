@@ -104,6 +104,8 @@ def test_scaled_hessians_are_those_in_memory(hessians, by):
     same(there.toarray(), here.toarray())
     same(there @ d, here @ d)
     assert there.offers == here.offers
+    if by == "inputs":
+        same(there.gram(), here.gram())
 
 
 @pytest.mark.parametrize("index", [[0, 5, 16], range(16)], ids=["some", "a layer"])

@@ -19,15 +19,21 @@ from skgnh import (  # noqa: E402
 )
 from skgnh.block_objective import BlockHessian, BlockObjective  # noqa: E402
 from skgnh.blocks import Blocks, each  # noqa: E402
+from skgnh.solvers import KFAC  # noqa: E402
 
 N, BLOCK = 700, 200
 SMALL = {"hidden_layer_sizes": (3,), "max_iter": 3, "random_state": 0}
 ALL = {"alpha": 1e-3, "batch_size": N, "curvature_batch_size": N}
 CASES = {
-    "rows fetched for the curvature": {"alpha": 1e-3, "curvature_batch_size": 100},
+    "rows drawn for the curvature": {"alpha": 1e-3, "curvature_batch_size": 100},
+    "the default, all rows": ALL,
     "dense, all rows": {**ALL, "solver": "dense"},
     "cg, all rows": {**ALL, "solver": "cg"},
+    "kfac, all rows": {**ALL, "solver": KFAC(n_probes=1)},
+    "exact Hessian": {**ALL, "solver": "exact_hessian"},
+    "batches": {"alpha": 1e-3, "batch_size": 300, "solver": "kfac"},
     "the evidence": {},
+    "the evidence, kfac": {"solver": "kfac"},
     "early stopping": {"alpha": 1e-3, "early_stopping": True},
 }
 pytestmark = pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
@@ -57,12 +63,24 @@ def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
     weights = 1.0 + (np.arange(N) % 5 > 0)
     if case == "early stopping":
         weights *= np.arange(N) % 3 > 0
-    y = y if head is GaussNewtonMLPRegressor else y > 0
+    y = y if head is GaussNewtonMLPRegressor else np.digitize(y, [-0.5, 0.5])
     model = head(**SMALL, **CASES[case])
     expected = model.fit(X, y, weights).coefs_
-    if case == "early stopping":  # no part of the rows is fetched
-        monkeypatch.setattr("skgnh.lazy_rows.fits", lambda nbytes: False)
+    # No product is so cheap that its rows would be fetched.
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
     found = model.fit(*in_blocks(X, y, weights)).coefs_
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize("task", [0, 1e6], ids=["in blocks", "fetched"])
+def test_growing_batches_are_those_in_memory(monkeypatch, task):
+    monkeypatch.setattr("skgnh.block_objective._TASK", task)
+    X = np.random.default_rng(0).standard_normal((2600, 3))
+    y = np.tanh(X[:, 0] + X[:, 1])
+    model = GaussNewtonMLPRegressor(**{**SMALL, "max_iter": 1}, alpha=1e-3)
+    expected = model.fit(X, y).coefs_
+    found = model.fit(*(da.from_array(x, chunks=1000) for x in (X, y))).coefs_
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
