@@ -35,24 +35,33 @@ class BlockObjective(Objective):
 
     @cached_property
     def _located(self) -> list:
-        """Blocks, rows of them, and which of all these are."""
-        return list(self.inputs.X.located(self.inputs.index))
+        """Rows of blocks, and which of all these are."""
+        return _located(self.inputs)
 
     @cached_property
     def _parts(self) -> list:
         """The objectives of the blocks, without the penalty, held by dask."""
-        model, steps = (self.network, self.loss, self.curvature), self.inputs.steps
+        model = self.network, self.loss, self.curvature
+        if isinstance(self.targets, LazyRows):
+            targets = [some for some, _ in _located(self.targets)]
+        else:
+            targets = [self.targets[at] for _, at in self._located]
+        rows = zip(self._located, targets, strict=True)
         return held(
-            [
-                each(
-                    _part,
-                    (block, own, steps),
-                    (self.targets[at], self.weights[at]),
-                    model,
-                )
-                for block, own, at in self._located
-            ]
+            [each(_part, some, y, self.weights[at], model) for (some, at), y in rows]
         )
+
+    def of_parts(self, of: Callable, *args: Any) -> list:
+        """Return ``of(part, *args)`` of the objectives of the blocks."""
+        return gathered(self._terms(of, *args))
+
+    def summed(self, of: Callable, *args: Any) -> Any:
+        """Return the sum of what :meth:`of_parts` does, which stays with dask."""
+        return tree_sum(self._terms(of, *args))
+
+    def _terms(self, of: Callable, *args: Any) -> list:
+        own = [each(_same, x) for x in args]
+        return [each(of, part, *own) for part in self._parts]
 
     def _of(self, kind: type, inputs: Array, targets: Array, weights: Array) -> Any:
         data = inputs, targets, weights, self.ridge, self.curvature
@@ -71,25 +80,19 @@ class BlockObjective(Objective):
     @cached_property
     def _fetched(self) -> Objective:
         """The objective over these rows in memory or, too many, in parts of them."""
-        inputs = made(self.inputs) if self.inputs.may_be_made else self.inputs
-        return self._of(Objective, inputs, self.targets, self.weights)
+        inputs, targets = self.inputs, self.targets
+        if inputs.may_be_made:
+            inputs, targets = made(inputs), made(targets)
+        return self._of(Objective, inputs, targets, self.weights)
 
     def _value(self, theta: Array, rows: Array | None) -> float:
-        over = self._over(rows)
-        if not isinstance(over, BlockObjective):
-            return over._value(theta, None)
-        at = each(np.asarray, theta)
-        return tree_sum([each(_value, part, at) for part in over._parts])
+        return self._over(rows).summed(_value, theta)
 
     def _value_and_gradient(
         self, theta: Array, rows: Array | None
     ) -> tuple[float, Array]:
-        over = self._over(rows)
-        if not isinstance(over, BlockObjective):
-            return over._value_and_gradient(theta, None)
-        at = each(np.asarray, theta)
         # One array, so that a tree adds the two at once.
-        both = tree_sum([each(_value_and_gradient, part, at) for part in over._parts])
+        both = self._over(rows).summed(_value_and_gradient, theta)
         return float(both[0]), both[1:].astype(theta.dtype)
 
     def hessian(self, theta: Array, rows: Array | None = None) -> Curvature:
@@ -106,11 +109,10 @@ class BlockObjective(Objective):
         over = self._over(rows)
         if not isinstance(over, BlockObjective):
             return of(over, *args)
-        own = [each(np.asarray, x) for x in args]
         outline = over._of(Objective, over.inputs, over.targets, over.weights)
         return BlockHessian(
-            [each(of, part, *own) for part in over._parts],
-            [at for *_, at in over._located],
+            over._terms(of, *args),
+            [at for _, at in over._located],
             of(outline, *args),
             lambda: of(over._fetched, *args),
         )
@@ -232,7 +234,7 @@ class BlockHessian(Curvature):
 
     def _mapped(self, name: str, *args: Any) -> "BlockHessian":
         """Return what a method makes of each block's."""
-        own = [each(np.asarray, x) for x in args]
+        own = [each(_same, x) for x in args]
         return BlockHessian(
             [each(_called, name, H, *own) for H in self._held],
             self._places,
@@ -252,15 +254,17 @@ def moments_of(X: Array, weights: Array | None) -> Moments:
         return Moments.of(X, weights)
     found = gathered(
         [
-            each(
-                _moments,
-                (block, own, X.steps),
-                None if weights is None else weights[at],
-            )
-            for block, own, at in X.X.located(X.index)
+            each(_moments, some, None if weights is None else weights[at])
+            for some, at in _located(X)
         ]
     )
     return Moments.of_all(found, X.dtype)
+
+
+def _located(X: LazyRows) -> list:
+    """Return rows of blocks, as :func:`_made` takes them, and which of all they are."""
+    found = X.X.located(X.index)
+    return [((block, own, X.steps), at) for block, own, at in found]
 
 
 # ---- tasks ---------------------------------------------------------------------------
@@ -274,10 +278,16 @@ def _made(block: Array, own: Array, steps: tuple) -> Array:
     return rows
 
 
-def _part(rows: tuple, data: tuple, model: tuple) -> Objective:
+def _same(x: Any) -> Any:
+    return x
+
+
+def _part(rows: tuple, targets: Any, weights: Array, model: tuple) -> Objective:
     network, loss, curvature = model
-    ridge = np.zeros(network.n_parameters, data[1].dtype)
-    return Objective(network, loss, _made(*rows), *data, ridge, curvature)
+    if isinstance(targets, tuple):
+        targets = _made(*targets)
+    ridge = np.zeros(network.n_parameters, weights.dtype)
+    return Objective(network, loss, _made(*rows), targets, weights, ridge, curvature)
 
 
 def _moments(rows: tuple, weights: Array | None) -> Moments:
@@ -300,7 +310,7 @@ def _hessian(part: Objective, theta: Array) -> Curvature:
 
 
 def _data_curvature(part: Objective, theta: Array, total: float) -> Curvature:
-    return part.data_curvature(theta, float(total))
+    return part.data_curvature(theta, total)
 
 
 def _called(name: str, H: Curvature, *args: Any) -> Curvature:

@@ -1,11 +1,13 @@
 """The training objective: mean loss of a network plus the penalty of its weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
+from skgnh.memory import parts_that_fit
 from skgnh.operators import (
     ExactHessian,
     GaussNewtonHessian,
@@ -113,6 +115,25 @@ class Objective:
         weights = weights / (weights.sum() or 1)
         return self.inputs[rows], self.targets[rows], weights
 
+    def of_parts(self, of: Callable, *args: Any) -> list:
+        """Return ``of(part, *args)`` of the objectives of which this one is the sum.
+
+        A single one, itself, but where rows lie in blocks.
+        """
+        return [of(self, *args)]
+
+    def summed(self, of: Callable, *args: Any) -> Any:
+        """Return the sum of what :meth:`of_parts` does."""
+        return of(self, *args)
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets, of shape (d,)."""
+        return self.summed(_mean_target)
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs (d,) that are the same for all rows."""
+        return self.summed(_loss_of_constant, z)
+
     def _penalty(self, theta: Array) -> float:
         return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
 
@@ -201,6 +222,21 @@ class Objective:
         return GaussNewtonHessian(linearization, self.loss, weights)
 
 
+def _mean_target(part: Objective) -> Array:
+    return part.weights @ part.targets[:]
+
+
+def _loss_of_constant(part: Objective, z: Array) -> float:
+    weights, y = part.weights, part.targets
+    z = np.broadcast_to(z, y.shape)
+    with np.errstate(all="ignore"):
+        # In one part unless its temporaries do not fit.
+        return sum(
+            float(np.dot(weights[k].astype(float), part.loss.value(z[k], y[k])))
+            for k in parts_that_fit(y.shape[0], 4 * y[:1].nbytes)
+        )
+
+
 class RestrictedObjective:
     """An objective as a function of some parameters, the others held where they are.
 
@@ -235,6 +271,14 @@ class RestrictedObjective:
         theta = self._theta.copy()
         theta[self.index] = free
         return theta
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
 
     def value(self, free: Array, rows: Array | None = None) -> float:
         """Return the objective; see :meth:`Objective.value`."""

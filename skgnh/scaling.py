@@ -162,6 +162,8 @@ class Scaling:
         """Return scaled targets."""
         if self.outputs is None:
             return y
+        if isinstance(y, LazyRows):
+            return y.then(self.scale_targets)
         scaled = (y - self.outputs.mean) / self.outputs.scale
         return scaled.astype(y.dtype, copy=False)
 

@@ -8,16 +8,20 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skgnh.blocks import Blocks
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import says_more
+from skgnh.estimators.collections import maps_blocks
 from skgnh.estimators.features import run_layers
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
+from skgnh.lazy_rows import LazyRows
 from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.scaling import Moments
 
@@ -308,6 +312,7 @@ class GaussNewtonAutoencoder(
         """
         return self._fit(Data(X, None, sample_weight), incremental=True)
 
+    @maps_blocks
     def transform(self, X: Array) -> Array:
         """Return the codes of rows.
 
@@ -326,6 +331,7 @@ class GaussNewtonAutoencoder(
         scaled = self._scaling_.scale_inputs(X)
         return run_layers(self, scaled, 0, self._n_encoder_layers)
 
+    @maps_blocks
     def inverse_transform(self, X: Array) -> Array:
         """Return the rows that codes decode to.
 
@@ -353,6 +359,7 @@ class GaussNewtonAutoencoder(
         z = run_layers(self, codes, self._n_encoder_layers, len(self.coefs_))
         return self._scaling_.restore_outputs(z)
 
+    @maps_blocks
     def predict(self, X: Array) -> Array:
         """Return the reconstruction of rows.
 
@@ -370,6 +377,7 @@ class GaussNewtonAutoencoder(
         self._read(X, None, reset=False)
         return self._predict_mean(X)
 
+    @maps_blocks
     def score_samples(self, X: Array) -> Array:
         """Return minus the mean squared reconstruction error of each row.
 
@@ -406,7 +414,7 @@ class GaussNewtonAutoencoder(
         float
             The (weighted) mean of :meth:`score_samples`.
         """
-        scores = self.score_samples(X)
+        scores = np.asarray(self.score_samples(X))
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
@@ -468,7 +476,9 @@ class GaussNewtonAutoencoder(
                 "Sparse input is not supported by an autoencoder, whose "
                 "reconstructions are dense: pass X.toarray()."
             )
-        X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        X = validate_rows(self, X, reset=reset, dtype=[np.float64, np.float32])
+        if isinstance(X, Blocks):
+            X = LazyRows(X)
         return X, X
 
     def _out_activation(self) -> str:

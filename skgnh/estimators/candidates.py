@@ -106,7 +106,7 @@ def or_constant(fit: Fit) -> Fit:
     theta = training.theta.copy()
     output = network.unpack(theta)[-1]
     output[:, :-1] = 0
-    output[:, -1] = objective.loss.link(objective.weights @ objective.targets)
+    output[:, -1] = objective.loss.link(objective.mean_target())
     constant = method.constant(objective, theta, posterior.hyper)
     if constant.log_evidence > posterior.log_evidence and (
         _criterion(fit, constant) >= _criterion(fit, posterior)

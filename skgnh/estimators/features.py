@@ -7,6 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.estimators.collections import maps_blocks
 from skgnh.network import ACTIVATIONS, append_one
 
 Array = Any
@@ -27,6 +28,7 @@ def run_layers(estimator: Any, a: Array, first: int, last: int) -> Array:
 class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Transform rows to the activations of a hidden layer."""
 
+    @maps_blocks
     def transform(self, X: Array, layer: int = -1) -> Array:
         """Return the activations of a hidden layer.
 

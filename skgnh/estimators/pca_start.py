@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, lstsq
 
+from skgnh.block_objective import in_blocks
+from skgnh.lazy_rows import made
+
 Array = Any
 
 # Activations with a linear range about zero, columns up to which their covariance is
@@ -38,13 +41,11 @@ def pca_start(objective: Any, theta: Array) -> Array:
     ndarray of shape (P,)
         O(n d^2) and O(d^3) for d columns; nan where the covariance overflows.
     """
-    network, X = objective.network, objective.inputs[:, :-1]
-    T, tiny = objective.targets, np.finfo(objective.targets.dtype).tiny
+    network, tiny = objective.network, np.finfo(objective.targets.dtype).tiny
     theta = 1e-3 * theta
     layers, code = network.unpack(theta), min(network.layer_units[1:-1])
-    w = objective.weights[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        covariance = (T * w).T @ T
+    *covariance, squares, of_inputs = objective.summed(_squares)
+    covariance = np.array(covariance)
     if not np.isfinite(covariance).all():
         return np.full_like(theta, np.nan)
     values, directions = eigh(covariance)
@@ -55,7 +56,7 @@ def pca_start(objective: Any, theta: Array) -> Array:
     unexplained = values[code:].sum() / max(values.sum(), tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.
-    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), tiny))
+    units = np.sqrt(squares / np.maximum(of_inputs, tiny))
     k = min(len(layers[0]), len(values))
     scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e18 * tiny)))
     layers[0][:k, :-1] = (directions[:, :k] * scale).T * units
@@ -63,10 +64,29 @@ def pca_start(objective: Any, theta: Array) -> Array:
     for layer in layers[1:-1]:
         same = np.arange(min(len(layer), layer.shape[1] - 1, k))
         layer[same, same] = 1
-    with np.errstate(over="ignore", invalid="ignore"):
-        a = network.trace(theta, objective.inputs).inputs[-1]
+    systems = objective.of_parts(_system, theta, in_blocks(objective.inputs))
+    a, T = (np.concatenate(side) for side in zip(*systems, strict=True))
     if not np.isfinite(a).all():
         return np.full_like(theta, np.nan)
-    root = np.sqrt(w)
-    layers[-1][...] = lstsq(a * root, T * root, cond=1e-10)[0].T
+    layers[-1][...] = lstsq(a, T, cond=1e-10)[0].T
     return theta
+
+
+def _squares(part: Any) -> Array:
+    """Return the covariance of targets, their squares, and those of inputs, as rows."""
+    X, T, w = made(part.inputs)[:, :-1], made(part.targets), part.weights[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = (w * T**2).sum(axis=0), (w * X**2).sum(axis=0)
+        return np.vstack([(T * w).T @ T, *squares])
+
+
+def _system(part: Any, theta: Array, brief: bool) -> tuple[Array, Array]:
+    """Return what the last layer is solved from, or fewer rows of the same solution."""
+    root = np.sqrt(part.weights[:, None])
+    with np.errstate(over="ignore", invalid="ignore"):
+        a = part.network.trace(theta, made(part.inputs)).inputs[-1] * root
+    T = made(part.targets) * root
+    if brief and np.isfinite(a).all():
+        Q, a = np.linalg.qr(a)
+        T = Q.T @ T
+    return a, T

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from skgnh.block_objective import BlockObjective, in_blocks
-from skgnh.lazy_rows import release
+from skgnh.lazy_rows import made, release
 from skgnh.linearization import Linearization
-from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
 from skgnh.objective import Objective
 from skgnh.operators.from_estimator import assemble
@@ -110,7 +109,8 @@ class Rows:
 
         def validate(theta):
             z = outputs(network, theta, objective.inputs)
-            scored = score(scaling.restore_outputs(z), self.targets, objective.weights)
+            z, targets = scaling.restore_outputs(z), made(self.targets)
+            scored = score(z, targets, objective.weights)
             return objective.value(theta), scored
 
         return validate
@@ -118,16 +118,10 @@ class Rows:
 
 def loss_unit(objective: Objective) -> float:
     """Return the unit of `tol`: a nat, or the loss of the best constant prediction."""
-    loss, weights, y = objective.loss, objective.weights, objective.targets
+    loss = objective.loss
     if loss.is_log_likelihood:
         return 1.0
-    z = np.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
-    with np.errstate(all="ignore"):
-        # In one part unless its temporaries do not fit.
-        null = sum(
-            float(np.dot(weights[k].astype(float), loss.value(z[k], y[k])))
-            for k in parts_that_fit(len(y), 4 * y[:1].nbytes)
-        )
+    null = objective.loss_of_constant(loss.link(objective.mean_target()[None, :])[0])
     return null if np.isfinite(null) and null > 0 else 1.0
 
 
@@ -148,7 +142,7 @@ def start_from_base_rate(
     """
     theta = theta.copy()
     output = objective.network.unpack(theta)[-1]
-    base = objective.loss.link(objective.weights @ objective.targets)
+    base = objective.loss.link(objective.mean_target())
     output[:, -1] = base if exactly else output[:, -1] + base
     for _ in range(_SHRINKS):
         if np.isfinite(objective.value(theta)):

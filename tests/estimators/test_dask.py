@@ -85,15 +85,99 @@ def test_growing_batches_are_those_in_memory(monkeypatch, task):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
-def test_predictions_are_lazy_and_of_the_same_blocks(data):
+CODES = {
+    "PCA start": {},
+    "random start": {"init": "ntk"},
+    "early stopping": {"alpha": 1e-3, "early_stopping": True},
+}
+
+
+@pytest.mark.parametrize("case", CODES)
+def test_an_autoencoder_of_blocks_is_that_in_memory(monkeypatch, data, case):
+    X = data[0] @ np.random.default_rng(1).standard_normal((4, 6))
+    weights = 1.0 + (np.arange(N) % 5 > 0)
+    model = GaussNewtonAutoencoder((3, 2), max_iter=3, random_state=0, **CODES[case])
+    expected = model.fit(X, sample_weight=weights).coefs_
+    scores = model.score(X, sample_weight=weights)
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
+    rows, weights = in_blocks(X, weights)
+    found = model.fit(rows, sample_weight=weights).coefs_
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    assert model.score(rows, sample_weight=weights) == pytest.approx(scores, abs=1e-10)
+
+
+def test_an_autoencoder_fetches_no_rows(monkeypatch, data):
+    fetched, get = [], Blocks.__getitem__
+
+    def watched(self, rows):
+        some = get(self, rows)
+        fetched.append(some.shape[0])
+        return some
+
+    monkeypatch.setattr(Blocks, "__getitem__", watched)
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
+    model = GaussNewtonAutoencoder((3, 2), max_iter=2, alpha=1e-3, random_state=0)
+    model.fit(*in_blocks(data[0]))
+    assert sum(fetched) == 1  # to see what they are like
+
+
+def found_by(model, name, X, **options):
+    found = getattr(model, name)(X, **options)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize(
+    ("head", "calls"),
+    [
+        (
+            GaussNewtonMLPClassifier,
+            {
+                "predict": {},
+                "predict_proba": {},
+                "predict_log_proba": {},
+                "decision_function": {},
+                "transform": {},
+            },
+        ),
+        (
+            GaussNewtonMLPRegressor,
+            {"predict": {"return_std": True}, "predict_interval": {}, "transform": {}},
+        ),
+        (
+            GaussNewtonAutoencoder,
+            {
+                "predict": {},
+                "transform": {},
+                "inverse_transform": {},
+                "score_samples": {},
+            },
+        ),
+    ],
+)
+def test_predictions_are_lazy_and_of_the_same_blocks(data, head, calls):
     X, y = data
+    X = X[:, :3]
+    sizes = {} if head is GaussNewtonAutoencoder else {"hidden_layer_sizes": (3,)}
+    model = head(**sizes, max_iter=3, random_state=0)
+    if head is GaussNewtonAutoencoder:
+        model.set_params(encoder_layer_sizes=(3,))
+    model.fit(X, y > 0 if head is GaussNewtonMLPClassifier else y)
     (rows,) = in_blocks(X)
-    model = GaussNewtonMLPClassifier(**SMALL, alpha=1e-3).fit(X, y > 0)
-    for name in ("predict", "predict_proba", "decision_function"):
-        found = getattr(model, name)(rows)
-        assert isinstance(found, da.Array)
-        assert found.chunks[0] == rows.chunks[0]
-        np.testing.assert_array_equal(found.compute(), getattr(model, name)(X))
+    for name, options in calls.items():
+        expected = found_by(model, name, X, **options)
+        for a, b in zip(found_by(model, name, rows, **options), expected, strict=True):
+            assert isinstance(a, da.Array)
+            assert a.chunks[0] == rows.chunks[0]
+            assert a.shape == b.shape
+            np.testing.assert_array_equal(a.compute(), b)
+
+
+def test_features_are_not_gathered_in_a_frame(data):
+    X, y = data
+    model = GaussNewtonMLPRegressor(**SMALL, alpha=1e-3).fit(X, y)
+    with pytest.raises(ValueError, match="set_output"):
+        model.set_output(transform="pandas").transform(*in_blocks(X))
 
 
 def test_a_dataframe_gives_names_and_a_series_with_its_index(data):
@@ -145,8 +229,6 @@ def test_what_is_not_finite_is_found_in_its_block(data):
 
 def test_what_takes_no_collection_says_so(data):
     X, y = in_blocks(*data)
-    with pytest.raises(TypeError, match="dask"):
-        GaussNewtonAutoencoder().fit(X)
     with pytest.raises(TypeError, match="dask"):
         GaussNewtonMLPRegressor().partial_fit(X, y)
 
