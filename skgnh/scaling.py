@@ -178,6 +178,8 @@ class Scaling:
         """Return scaled targets."""
         if self.outputs is None:
             return y
+        if isinstance(y, LazyRows):
+            return y.then(self.scale_targets)
         scaled = (y - like(self.outputs.mean, y)) / like(self.outputs.scale, y)
         return as_precision(scaled, precision(y))
 

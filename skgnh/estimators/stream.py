@@ -139,7 +139,8 @@ def left(stream: Stream, fit: Any) -> Stream:
 
 def _some(rows: Rows, which: Array) -> Rows:
     assert rows.weights is not None
-    return Rows(made(rows.X[which]), rows.targets[which], rows.weights[which])
+    X, targets = made(rows.X[which]), made(rows.targets[which])
+    return Rows(X, targets, rows.weights[which])
 
 
 def _most(X: Array) -> int:

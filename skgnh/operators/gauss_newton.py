@@ -15,7 +15,7 @@ from skgnh.operators.gram import values_of
 from skgnh.operators.hessian import NetworkHessian
 from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.partial import layers_of
-from skgnh.operators.random import generator
+from skgnh.operators.random import generator, key_of, signs
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
@@ -417,6 +417,36 @@ class GaussNewtonHessian(NetworkHessian):
         alike = all(bool(xp.all(layer == layer[:1, :])) for layer in layers)
         return [x[0, :] if alike else xp.mean(x, axis=0) for x in layers], alike
 
+    def kronecker_sums(
+        self, n_probes: int | None = None, key: int = 0, rows: Array | None = None
+    ) -> list[Array]:
+        """Return every layer's ``sum_i B_i^T B_i``, then its ``sum_i w_i a_i a_i^T``.
+
+        Parameters
+        ----------
+        n_probes : int, optional
+            See :func:`skgnh.operators.kronecker.kronecker_factors`.
+        key : int
+            Of the probes, see :func:`skgnh.operators.random.signs`.
+        rows : ndarray of int, optional
+            Whose probes these rows take; those from the first on if None.
+        """
+        root = self.root
+        if n_probes is not None and n_probes < self.n_roots and root.probes is None:
+            rows = np.arange(self.linearization.n_rows) if rows is None else rows
+            drawn = signs(key, rows, (n_probes, self.network.n_outputs))
+            drawn = like(drawn, self.theta)
+            # Probes that are drawn for one sweep need not be kept.
+            walk = root.over(self.linearization, self.weights, drawn).walk_anew()
+        else:
+            walk = root.walk(compact=True)
+        weighted = self.weights[:, None] ** 0.5
+
+        def part(some, factors):
+            return factors.kronecker(pick(weighted, some), root.has_diagonal_outputs)
+
+        return self.linearization.sum(part, *walk)
+
     def _data_array(self) -> Array:
         return curvature(self.root)
 
@@ -484,9 +514,7 @@ class GaussNewtonHessian(NetworkHessian):
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
         if self.root.probes is not None:
             raise ValueError("This operator has output probes already.")
-        rng = generator(random_state)
-        signs = rng.integers(0, 2, shape, dtype=np.int8)
-        signs *= 2
-        signs -= 1
-        root = self.root.over(self.linearization, self.weights, like(signs, self.theta))
+        drawn = signs(key_of(random_state), np.arange(n_rows), shape[1:])
+        drawn = like(drawn, self.theta)
+        root = self.root.over(self.linearization, self.weights, drawn)
         return self.of(root, self.ridge)

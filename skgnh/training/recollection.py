@@ -137,6 +137,14 @@ class RecollectingObjective:
         penalty = 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
         return self._past + self._gone.value(theta) / self._total + penalty
 
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
+
     def value(self, theta: Array, rows: Array | None = None) -> float:
         """Return f; see :meth:`skgnh.objective.Objective.value`."""
         return self._share * self._objective.value(theta, rows) + self._rest(theta)
