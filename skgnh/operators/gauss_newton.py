@@ -258,8 +258,7 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If an index is off, or the blocks exceed the working memory.
         """
-        if "entries" not in self.offers:
-            raise self._lacks("entries")
+        self._must_offer("entries")
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
         located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
@@ -340,13 +339,12 @@ class GaussNewtonHessian(NetworkHessian):
             Positive; ones if None. Where it differs among the neurons of a layer, the
             cost is O(n^2 r^2 P).
         """
-        xp = namespace(self.ridge)
-        one = xp.ones_like(self.ridge)
+        one = namespace(self.ridge).ones_like(self.ridge)
         check_vector(one if scale is None else scale, "scale", self.shape[0])
         scales, alike = self._by_input(one if scale is None else scale)
         if not alike:
             return self._gram_of(np.arange(self.shape[0]), scale)
-        zeros = [xp.zeros_like(part) for part in scales]
+        zeros = [0 * part for part in scales]
         return self.root.grams(zeros, None if scale is None else scales)[0]
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
@@ -434,8 +432,8 @@ class GaussNewtonHessian(NetworkHessian):
         root = self.root
         if n_probes is not None and n_probes < self.n_roots and root.probes is None:
             rows = np.arange(self.linearization.n_rows) if rows is None else rows
-            drawn = signs(key, rows, (n_probes, self.network.n_outputs))
-            drawn = like(drawn, self.theta)
+            shape = n_probes, self.network.n_outputs
+            drawn = like(signs(key, rows, shape), self.theta)
             # Probes that are drawn for one sweep need not be kept.
             walk = root.over(self.linearization, self.weights, drawn).walk_anew()
         else:
