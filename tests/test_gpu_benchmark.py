@@ -14,7 +14,20 @@ def gpu():
 
 
 def test_it_compares_the_same_on_a_cpu_and_says_so(gpu, capsys):
-    gpu.main("--rows 40 --columns 12 --encoders 4,2 --repeat 1 --device cpu".split())
+    gpu.main(
+        [
+            "--rows",
+            "40",
+            "--columns",
+            "12",
+            "--encoders",
+            "4,2",
+            "--repeat",
+            "1",
+            "--device",
+            "cpu",
+        ]
+    )
     out = capsys.readouterr().out
     assert "No GPU: torch on the CPU" in out
     assert out.count("| 4,2 |") == 3
