@@ -103,8 +103,7 @@ class Curvature(Operator):
         ValueError
             If it is not, or if two such arrays exceed the working memory.
         """
-        if "toarray" not in self.offers:
-            raise self._lacks("toarray")
+        self._must_offer("toarray")
         P = self.shape[0]
         require(
             2 * P**2 * self.dtype.itemsize,
@@ -131,6 +130,10 @@ class Curvature(Operator):
     def rounded(self) -> "Curvature":
         """Return the same matrix in single precision, or itself where that is not."""
         return self
+
+    def _must_offer(self, name: str) -> None:
+        if name not in self.offers:
+            raise self._lacks(name)
 
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")

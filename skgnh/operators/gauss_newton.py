@@ -257,8 +257,7 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If an index is off, or the blocks exceed the working memory.
         """
-        if "entries" not in self.offers:
-            raise self._lacks("entries")
+        self._must_offer("entries")
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
         located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
@@ -432,8 +431,8 @@ class GaussNewtonHessian(NetworkHessian):
         root = self.root
         if n_probes is not None and n_probes < self.n_roots and root.probes is None:
             rows = np.arange(self.linearization.n_rows) if rows is None else rows
-            drawn = signs(key, rows, (n_probes, self.network.n_outputs))
-            drawn = like(drawn, self.theta)
+            shape = n_probes, self.network.n_outputs
+            drawn = like(signs(key, rows, shape), self.theta)
             # Probes that are drawn for one sweep need not be kept.
             walk = root.over(self.linearization, self.weights, drawn).walk_anew()
         else:
