@@ -154,7 +154,6 @@ class GaussNewtonHessian(NetworkHessian):
 
         That is, the same for all neurons of a layer.
         """
-        check_vector(d, "d", self.shape[0])
         if not by_inputs(self.network, d):
             return super().scaled(d)
         xp, ridge = namespace(d), self.ridge * d**2
@@ -339,9 +338,9 @@ class GaussNewtonHessian(NetworkHessian):
             Positive; ones if None. Where it differs among the neurons of a layer, the
             cost is O(n^2 r^2 P).
         """
-        one = namespace(self.ridge).ones_like(self.ridge)
-        check_vector(one if scale is None else scale, "scale", self.shape[0])
-        scales, alike = self._by_input(one if scale is None else scale)
+        own = namespace(self.ridge).ones_like(self.ridge) if scale is None else scale
+        check_vector(own, "scale", self.shape[0])
+        scales, alike = self._by_input(own)
         if not alike:
             return self._gram_of(np.arange(self.shape[0]), scale)
         zeros = [0 * part for part in scales]

@@ -5,6 +5,7 @@ from typing import Any
 from scipy import sparse
 
 from skgnh.arrays import namespace
+from skgnh.linalg import check_vector
 from skgnh.linearization import Linearization
 from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.root import GaussNewtonRoot
@@ -101,5 +102,6 @@ class _Scale:
 
 def by_inputs(network: Any, d: Array) -> bool:
     """Say whether a vector of parameters is the same for all neurons of a layer."""
+    check_vector(d, "d", network.n_parameters)
     xp = namespace(d)
     return all(bool(xp.all(x == x[:1, :])) for x in network.unpack(d))

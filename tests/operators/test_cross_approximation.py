@@ -254,8 +254,8 @@ def test_zero_jacobian_leaves_the_ridge():
     [
         ({}, "Give a rank, a tol above 0, or both"),
         ({"rank": 0}, "rank must be an integer >= 1, got 0"),
-        ({"tol": -1.0, "rank": 2}, "tol must be at least 0 and below 1"),
-        ({"tol": 1.0}, "tol must be at least 0 and below 1"),
+        ({"tol": -1.0, "rank": 2}, "tol must be a number of at least 0, below 1"),
+        ({"tol": 1.0}, "tol must be a number of at least 0, below 1"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
