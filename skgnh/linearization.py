@@ -102,7 +102,7 @@ class Linearization:
             ``source(rows)`` for a slice; :meth:`trace` if None.
         """
         source = self.trace if source is None else source
-        nbytes = numbers_per_row * precision(self.theta).itemsize
+        nbytes: float = numbers_per_row * precision(self.theta).itemsize
         if isinstance(self.inputs, LazyRows):
             nbytes += self.inputs.bytes_to_make
         size = rows_per_chunk(nbytes, cached=not on_device(self.theta))
@@ -194,7 +194,7 @@ class Linearization:
             for kept, x in zip(out, made, strict=True)
         ]
 
-    def _room(self, x: Array, order: str) -> Any:
+    def _room(self, x: Array, order: Any) -> Any:
         """Return room for arrays like x over all rows; a list for sparse ones."""
         if sparse.issparse(x):
             return []

@@ -10,6 +10,7 @@ function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagon
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from skgnh.arrays import namespace
@@ -108,6 +109,7 @@ class _DiagonalRoot:
 
     has_diagonal_root = True
     is_equivariant = False
+    scale: Callable[[Array], Array]
 
     def gradient(self, mean: Array, y: Array) -> Array:
         """Return the derivative in z, of shape (n, d)."""

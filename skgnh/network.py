@@ -87,7 +87,7 @@ class _Relu:
 # `slope` and `bend` are s'(z) and s''(z) as functions of the value s(z); at its kink
 # relu has the derivatives of its left side, both zero. `gain` is the constant of Glorot
 # and Bengio's range, as scikit-learn takes it.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "identity": _Identity(),
     "logistic": _Logistic(),
     "tanh": _Tanh(),
@@ -335,7 +335,8 @@ class MLP:
 
     def trace(self, theta: Array, inputs: Array) -> Trace:
         """Run forward over inputs ``(x, 1)`` and keep what derivatives need."""
-        kept, slopes = [], []
+        kept: list[Array] = []
+        slopes: list[Array] = []
         for a, z in self._forward(theta, inputs):
             if kept:
                 activation = ACTIVATIONS[self.activations[len(slopes)]]

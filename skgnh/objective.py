@@ -1,12 +1,15 @@
 """The training objective: mean loss of a network plus the penalty of its weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from skgnh.arrays import as_precision, copied, namespace, pick, put
+from skgnh.arrays import as_precision, copied, namespace, pick, precision, put
+from skgnh.lazy_rows import made
 from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
+from skgnh.memory import parts_that_fit
 from skgnh.operators import (
     ExactHessian,
     GaussNewtonHessian,
@@ -130,6 +133,25 @@ class Objective:
         weights = weights / (float(namespace(weights).sum(weights)) or 1)
         return pick(self.inputs, rows), pick(self.targets, rows), weights
 
+    def of_parts(self, of: Callable, *args: Any) -> list:
+        """Return ``of(part, *args)`` of the objectives of which this one is the sum.
+
+        A single one, itself, but where rows lie in blocks.
+        """
+        return [of(self, *args)]
+
+    def summed(self, of: Callable, *args: Any) -> Any:
+        """Return the sum of what :meth:`of_parts` does."""
+        return of(self, *args)
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets, of shape (d,)."""
+        return self.summed(_mean_target)
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs (d,) that are the same for all rows."""
+        return self.summed(_loss_of_constant, z)
+
     def _penalty(self, theta: Array) -> float:
         xp = namespace(theta)
         return 0.5 * float(xp.sum(self.ridge * theta**2, dtype=xp.float64))
@@ -145,16 +167,20 @@ class Objective:
             if rows is None:
                 self._known = copied(theta), *self._value_and_gradient(theta, None)
                 return self._known[1] + self._penalty(theta)
-            inputs, targets, weights = self._rows(rows)
-            linearization = Linearization(self.network, theta, inputs)
+            return self._value(theta, rows) + self._penalty(theta)
 
-            def part(span, z):
-                losses = self.loss.value(z, pick(targets, span))
-                return [total_of(pick(weights, span), losses)]
+    def _value(self, theta: Array, rows: Array | None) -> float:
+        """Return f(theta) without the penalty."""
+        inputs, targets, weights = self._rows(rows)
+        linearization = Linearization(self.network, theta, inputs)
 
-            numbers = 2 * max(self.network.layer_units[1:])
-            (total,) = linearization.sum(part, numbers, linearization.output)
-            return total + self._penalty(theta)
+        def part(span, z):
+            losses = self.loss.value(z, pick(targets, span))
+            return [total_of(pick(weights, span), losses)]
+
+        numbers = 2 * max(self.network.layer_units[1:])
+        (total,) = linearization.sum(part, numbers, linearization.output)
+        return total
 
     def linearize(
         self,
@@ -173,13 +199,17 @@ class Objective:
                 value, gradient = self._value_and_gradient(theta, rows)
             value += self._penalty(theta)
             gradient = gradient + self.ridge * theta
-        inputs, targets, weights = self._rows(curvature_rows)
+        return value, gradient, self.hessian(theta, curvature_rows)
+
+    def hessian(
+        self, theta: Array, rows: Array | None = None
+    ) -> GaussNewtonHessian | ExactHessian:
+        """Return the Hessian over all rows or some."""
+        inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
         if self.curvature == "exact":
-            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
-        else:
-            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
-        return value, gradient, H
+            return ExactHessian(linearization, self.loss, targets, weights, self.ridge)
+        return GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
 
     def _value_and_gradient(
         self, theta: Array, rows: Array | None
@@ -220,6 +250,22 @@ def _is_same(theta: Array, known: Array | None) -> bool:
     if known is None or theta.shape != known.shape:
         return False
     return bool(namespace(theta).all(theta == known))
+
+
+def _mean_target(part: Objective) -> Array:
+    return part.weights @ made(part.targets)
+
+
+def _loss_of_constant(part: Objective, z: Array) -> float:
+    weights, y = part.weights, part.targets
+    z = namespace(z).broadcast_to(z, y.shape)
+    bytes_per_row = 4 * y.shape[1] * precision(y).itemsize
+    with np.errstate(all="ignore"):
+        # In one part unless its temporaries do not fit.
+        return sum(
+            total_of(pick(weights, k), part.loss.value(pick(z, k), pick(y, k)))
+            for k in parts_that_fit(y.shape[0], bytes_per_row)
+        )
 
 
 class RestrictedObjective:
@@ -269,6 +315,14 @@ class RestrictedObjective:
     def expand(self, free: Array) -> Array:
         """Return all parameters, of shape (P,)."""
         return put(self._theta, self.index, free)
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
 
     def value(self, free: Array, rows: Array | None = None) -> float:
         """Return the objective; see :meth:`Objective.value`."""

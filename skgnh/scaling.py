@@ -147,6 +147,7 @@ class Scaling:
     @property
     def _shift(self) -> Array:
         """What inputs are centred by, in units of their scale."""
+        assert self.inputs is not None
         shift = self.inputs.mean / self.inputs.scale
         return shift if self.centred else np.zeros_like(shift)
 
@@ -177,6 +178,8 @@ class Scaling:
         """Return scaled targets."""
         if self.outputs is None:
             return y
+        if isinstance(y, LazyRows):
+            return y.then(self.scale_targets)
         scaled = (y - like(self.outputs.mean, y)) / like(self.outputs.scale, y)
         return as_precision(scaled, precision(y))
 
@@ -193,6 +196,9 @@ class Scaling:
         layers = network.unpack(raw)
         if self.inputs is not None:
             first = layers[0]
+            if self.centred:
+                # A constant column is zero, whatever its weight: the bias is spared it.
+                first[:, :-1] *= like(self.inputs.deviation > 0, raw, precision(raw))
             first[:, -1] -= first[:, :-1] @ like(self._shift, raw)
             first[:, :-1] /= like(self.inputs.scale, raw)
         if self.outputs is not None:
@@ -236,9 +242,11 @@ class Scaling:
         factors = np.ones(network.n_parameters)
         layers, at = network.unpack(factors), network.unpack(np.arange(len(zero)))
         if self.outputs is not None:
+            assert new.outputs is not None
             layers[-1][...] *= (new.outputs.scale / self.outputs.scale)[:, None]
         A = sparse.diags_array(factors)
         if self.inputs is not None:
+            assert new.inputs is not None
             ratio = self.inputs.scale / new.inputs.scale
             outer = layers[0][:, -1:]
             # Of the outputs' scale too, where the first layer is the last.

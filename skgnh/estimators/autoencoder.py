@@ -8,17 +8,21 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgnh.arrays import float_dtypes, like, namespace, precision, to_host
+from skgnh.blocks import Blocks
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import says_more
+from skgnh.estimators.collections import maps_blocks
 from skgnh.estimators.features import run_layers
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
+from skgnh.lazy_rows import LazyRows
 from skgnh.operators.from_estimator import check_place, check_sample_weight
 from skgnh.scaling import Moments
 
@@ -309,6 +313,7 @@ class GaussNewtonAutoencoder(
         """
         return self._fit(Data(X, None, sample_weight), incremental=True)
 
+    @maps_blocks
     def transform(self, X: Array) -> Array:
         """Return the codes of rows.
 
@@ -328,6 +333,7 @@ class GaussNewtonAutoencoder(
         scaled = self._scaling_.scale_inputs(X)
         return run_layers(self, scaled, 0, self._n_encoder_layers)
 
+    @maps_blocks
     def inverse_transform(self, X: Array) -> Array:
         """Return the rows that codes decode to.
 
@@ -355,6 +361,7 @@ class GaussNewtonAutoencoder(
         z = run_layers(self, codes, self._n_encoder_layers, len(self.coefs_))
         return self._scaling_.restore_outputs(z)
 
+    @maps_blocks
     def predict(self, X: Array) -> Array:
         """Return the reconstruction of rows.
 
@@ -372,6 +379,7 @@ class GaussNewtonAutoencoder(
         self._read(X, None, reset=False)
         return self._predict_mean(X)
 
+    @maps_blocks
     def score_samples(self, X: Array) -> Array:
         """Return minus the mean squared reconstruction error of each row.
 
@@ -408,7 +416,7 @@ class GaussNewtonAutoencoder(
         float
             The (weighted) mean of :meth:`score_samples`.
         """
-        scores = to_host(self.score_samples(X))
+        scores = np.asarray(to_host(self.score_samples(X)))
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
@@ -472,7 +480,9 @@ class GaussNewtonAutoencoder(
                 "Sparse input is not supported by an autoencoder, whose "
                 "reconstructions are dense: pass X.toarray()."
             )
-        X = validate_data(self, X, reset=reset, dtype=float_dtypes(X))
+        X = validate_rows(self, X, reset=reset, dtype=float_dtypes(X))
+        if isinstance(X, Blocks):
+            X = LazyRows(X)
         return X, X
 
     def _out_activation(self) -> str:

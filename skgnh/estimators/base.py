@@ -29,7 +29,7 @@ from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import prepare
 from skgnh.estimators.prior import sensitivity
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.estimators.publish import learned, publish
+from skgnh.estimators.publish import learned, publish, refuse_overflow
 from skgnh.estimators.rows import outputs, start_from_base_rate
 from skgnh.estimators.stream import left, of_fit
 from skgnh.lazy_rows import lazily
@@ -72,6 +72,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         self, data: Data, incremental: bool = False, resume_from: Any = None
     ) -> "BaseGaussNewtonMLP":
         """Prepare, train, publish; and again, if another network may be better."""
+        before = dict(vars(self))
         journal = journal_of(self, data, not incremental, resume_from)
         fit = prepare(journal.estimator, data, incremental)
         # By the evidence several networks may be trained.
@@ -81,6 +82,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         journal.fit_ends()
         fit = or_constant(fit)
         whole = fit.weights(fit.training.theta) | fit.records()
+        refuse_overflow(self, before, whole["loss_"])
         whole["_n_seen_"] = fit.ground.n
         if fit.ground.stream is not None:
             whole["_stream_"] = left(fit.ground.stream, fit)

@@ -8,6 +8,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.arrays import as_precision, float_dtypes, precision
+from skgnh.estimators.collections import maps_blocks
 from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_place
 
@@ -30,6 +31,7 @@ def run_layers(estimator: Any, a: Array, first: int, last: int) -> Array:
 class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Transform rows to the activations of a hidden layer."""
 
+    @maps_blocks
     def transform(self, X: Array, layer: int = -1) -> Array:
         """Return the activations of a hidden layer.
 

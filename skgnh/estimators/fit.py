@@ -67,7 +67,7 @@ class Held:
 
     def with_others(self, hyper: Hyper) -> Hyper:
         """Return what :meth:`of_trained` has been given."""
-        precision = self.precision.copy()
+        precision = np.array(self.precision)
         precision[self.groups] = hyper.precision
         return hyper._replace(precision=precision)
 
@@ -102,14 +102,13 @@ class Fit:
 
     def records(self) -> dict[str, Any]:
         """Return the attributes that tell of the training, and of its evidence."""
-        training, state = self.training, self.state
-        if state.hyper is None:
+        training, state, hyper = self.training, self.state, self.hyper
+        if hyper is None:
             return records_of(training, state) | {"_penalty_": None}
         ground, posterior = self.ground, training.posterior
         # Of all parameters: the method's is of those that are trained.
         prior = make_prior(self.network, ground.draft.alpha == "ard")
         objective = training.problem.objective
-        hyper = self.hyper
         # The parameters kept are gone on from with their own prior; the training under
         # way goes on with its own.
         under_way = objective.ridge
@@ -203,7 +202,7 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
 def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
     draft, rows, loss = ground.draft, ground.rows, ground.loss
     alpha = 0.0 if ground.by_evidence else draft.alpha
-    objective = rows.objective(network, loss, alpha, ground.solver.curvature)
+    objective: Any = rows.objective(network, loss, alpha, ground.solver.curvature)
     if not ground.goes_on:
         start = draft._first(objective, start)
     if ground.stream is not None and ground.stream.gone is not None:

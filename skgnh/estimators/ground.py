@@ -76,10 +76,9 @@ def read(
     if data.classes is not None:
         draft.classes_ = data.classes
     is_whole = draft._needs_targets and not incremental
-    if is_dask(data.X) and not is_whole:
+    if is_dask(data.X) and incremental:
         raise TypeError(
-            "X is a dask collection, which `fit` of a classifier or regressor takes: "
-            "give an autoencoder, or partial_fit, an array."
+            "X is a dask collection, which `fit` takes: give partial_fit an array."
         )
     if incremental and is_dispatched(data.X):
         raise TypeError(
@@ -132,7 +131,7 @@ def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> S
     if draft.standardize:
         inputs = moments_of(rows.X, rows.weights)
         if LOSSES[draft.out_activation_].is_equivariant:
-            outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
+            outputs = draft._target_moments(moments_of(rows.targets, rows.weights))
     if incremental:
         inputs, outputs = (
             _merged(*pair)

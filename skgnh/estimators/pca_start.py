@@ -6,6 +6,8 @@ import numpy as np
 from scipy.linalg import eigh, lstsq
 
 from skgnh.arrays import is_foreign, like, namespace, precision, to_host
+from skgnh.block_objective import in_blocks
+from skgnh.lazy_rows import made
 
 Array = Any
 
@@ -40,14 +42,12 @@ def pca_start(objective: Any, theta: Array) -> Array:
     ndarray of shape (P,)
         O(n d^2) and O(d^3) for d columns; nan where the covariance overflows.
     """
-    network, X = objective.network, objective.inputs[:, :-1]
-    T, tiny = objective.targets, float(np.finfo(precision(objective.targets)).tiny)
-    xp = namespace(T)
+    network, xp = objective.network, namespace(theta)
+    tiny = float(np.finfo(precision(theta)).tiny)
     theta = 1e-3 * theta
     layers, code = network.unpack(theta), min(network.layer_units[1:-1])
-    w = objective.weights[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        covariance = to_host((T * w).T @ T)
+    *covariance, squares, of_inputs = to_host(objective.summed(_squares))
+    covariance = np.array(covariance)
     if not np.isfinite(covariance).all():
         return xp.full_like(theta, np.nan)
     values, directions = eigh(covariance)
@@ -58,9 +58,7 @@ def pca_start(objective: Any, theta: Array) -> Array:
     unexplained = values[code:].sum() / max(values.sum(), tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.
-    squares = (to_host(xp.sum(w * x**2, axis=0)) for x in (T, X))
-    of_targets, of_inputs = squares
-    units = np.sqrt(of_targets / np.maximum(of_inputs, tiny))
+    units = np.sqrt(squares / np.maximum(of_inputs, tiny))
     k = min(layers[0].shape[0], len(values))
     scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e18 * tiny)))
     first = (directions[:, :k] * scale).T * units
@@ -69,11 +67,11 @@ def pca_start(objective: Any, theta: Array) -> Array:
     for layer in layers[1:-1]:
         for same in range(min(layer.shape[0], layer.shape[1] - 1, k)):
             layer[same, same] = 1.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        a = network.trace(theta, objective.inputs).inputs[-1]
+    systems = objective.of_parts(_system, theta, in_blocks(objective.inputs))
+    a, T = (xp.concat(side) for side in zip(*systems, strict=True))
     if not bool(xp.all(xp.isfinite(a))):
         return xp.full_like(theta, np.nan)
-    layers[-1][...] = _lstsq(a * xp.sqrt(w), T * xp.sqrt(w)).T
+    layers[-1][...] = _lstsq(a, T).T
     return theta
 
 
@@ -82,3 +80,24 @@ def _lstsq(a: Array, b: Array) -> Array:
     if is_foreign(a):
         return namespace(a).linalg.pinv(a, rtol=1e-10) @ b
     return lstsq(a, b, cond=1e-10)[0]
+
+
+def _squares(part: Any) -> Array:
+    """Return the covariance of targets, their squares, and those of inputs, as rows."""
+    X, T, w = made(part.inputs)[:, :-1], made(part.targets), part.weights[:, None]
+    xp = namespace(T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = [xp.sum(w * x**2, axis=0)[None, :] for x in (T, X)]
+        return xp.concat([(T * w).T @ T, *squares])
+
+
+def _system(part: Any, theta: Array, brief: bool) -> tuple[Array, Array]:
+    """Return what the last layer is solved from, or fewer rows of the same solution."""
+    root = part.weights[:, None] ** 0.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        a = part.network.trace(theta, made(part.inputs)).inputs[-1] * root
+    T = made(part.targets) * root
+    if brief and np.isfinite(a).all():
+        Q, a = np.linalg.qr(a)
+        T = Q.T @ T
+    return a, T

@@ -36,7 +36,7 @@ def make_prior(network: MLP, by_column: bool) -> Prior:
     a precision of its own.
     """
     groups = np.empty(network.n_parameters, dtype=int)
-    start = []
+    start: list[float] = []
     for depth, layer in enumerate(network.unpack(groups)):
         fan = layer.shape[1] - 1
         count = fan if by_column and depth == 0 else 1

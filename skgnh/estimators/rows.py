@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from skgnh.arrays import as_precision, copied, namespace, pick, precision
+from skgnh.arrays import as_precision, copied, pick, precision
 from skgnh.block_objective import BlockObjective, in_blocks
-from skgnh.lazy_rows import release
+from skgnh.lazy_rows import made, release
 from skgnh.linearization import Linearization
-from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
-from skgnh.objective import Objective, total_of
+from skgnh.objective import Objective
 from skgnh.operators.from_estimator import assemble
 from skgnh.scaling import Scaling
 
@@ -61,15 +60,15 @@ class Rows:
                 "least, change validation_fraction, or pass X_val."
             ) from error
         weights = np.ones(n) if self.weights is None else self.weights
-        sides = [
-            Rows(pick(self.X, k), pick(self.targets, k), weights[k]) for k in parts
-        ]
-        if not all(side.weights.any() for side in sides):
+        if not all(weights[k].any() for k in parts):
             raise ValueError(
                 "Early stopping left only rows of weight zero on one side of the "
                 "split: change validation_fraction or pass X_val and y_val."
             )
-        return tuple(sides)
+        kept, aside = (
+            Rows(pick(self.X, k), pick(self.targets, k), weights[k]) for k in parts
+        )
+        return kept, aside
 
     def with_weight(self) -> "Rows":
         """Drop rows of weight zero: they must not change how others are drawn."""
@@ -113,7 +112,8 @@ class Rows:
 
         def validate(theta):
             z = outputs(network, theta, objective.inputs)
-            scored = score(scaling.restore_outputs(z), self.targets, objective.weights)
+            z, targets = scaling.restore_outputs(z), made(self.targets)
+            scored = score(z, targets, objective.weights)
             return objective.value(theta), scored
 
         return validate
@@ -121,17 +121,10 @@ class Rows:
 
 def loss_unit(objective: Objective) -> float:
     """Return the unit of `tol`: a nat, or the loss of the best constant prediction."""
-    loss, weights, y = objective.loss, objective.weights, objective.targets
+    loss = objective.loss
     if loss.is_log_likelihood:
         return 1.0
-    xp, bytes_per_row = namespace(y), 4 * y.shape[1] * precision(y).itemsize
-    z = xp.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
-    with np.errstate(all="ignore"):
-        # In one part unless its temporaries do not fit.
-        null = sum(
-            total_of(weights[k], loss.value(z[k, :], y[k, :]))
-            for k in parts_that_fit(y.shape[0], bytes_per_row)
-        )
+    null = objective.loss_of_constant(loss.link(objective.mean_target()[None, :])[0])
     return null if np.isfinite(null) and null > 0 else 1.0
 
 
@@ -152,7 +145,7 @@ def start_from_base_rate(
     """
     theta = copied(theta)
     output = objective.network.unpack(theta)[-1]
-    base = objective.loss.link(objective.weights @ objective.targets)
+    base = objective.loss.link(objective.mean_target())
     output[:, -1] = base if exactly else output[:, -1] + base
     for _ in range(_SHRINKS):
         if np.isfinite(objective.value(theta)):

@@ -24,7 +24,10 @@ def factorised(S: Array) -> "Cholesky | PlainCholesky":
     numpy.linalg.LinAlgError
         If S is not positive definite.
     """
-    return PlainCholesky(S) if is_foreign(S) else Cholesky(S)
+    try:
+        return PlainCholesky(S) if is_foreign(S) else Cholesky(S)
+    except LinAlgError as error:
+        raise LinAlgError(f"{error}: raise the damping.") from error
 
 
 class Cholesky:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from skgnh.arrays import namespace, pick, put
-from skgnh.linalg.checks import checked_index
+from skgnh.linalg.checks import check_vector, checked_index
 from skgnh.linalg.operator import Operator
 from skgnh.memory import require
 
@@ -59,6 +60,13 @@ class Curvature(Operator):
         """
         return 2.0 * self.shape[0] ** 2, 1.0
 
+    def dot(self, x: Any) -> Any:
+        """Return the product with a vector or a block of columns."""
+        if not (isinstance(x, LinearOperator) or np.isscalar(x)):
+            x = x if hasattr(x, "shape") else np.asarray(x)
+            check_vector(x, "The vector of a product", self.shape[1], columns=True)
+        return super().dot(x)
+
     def _rmatmat(self, X: Array) -> Array:
         return self._matmat(X)
 
@@ -95,8 +103,7 @@ class Curvature(Operator):
         ValueError
             If it is not, or if two such arrays exceed the working memory.
         """
-        if "toarray" not in self.offers:
-            raise self._lacks("toarray")
+        self._must_offer("toarray")
         P = self.shape[0]
         require(
             2 * P**2 * self.dtype.itemsize,
@@ -124,6 +131,10 @@ class Curvature(Operator):
         """Return the same matrix in single precision, or itself where that is not."""
         return self
 
+    def _must_offer(self, name: str) -> None:
+        if name not in self.offers:
+            raise self._lacks(name)
+
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")
 
@@ -140,13 +151,10 @@ class ScaledCurvature(Curvature):
     """
 
     def __init__(self, H: Curvature, d: Array):
+        check_vector(d, "d", H.shape[0])
         self._H, self._d = H, d
+        self.offers = H.offers & {"diagonal", "entries", "toarray"}
         super().__init__(H.dtype, H.shape)
-
-    @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "entries", "toarray"}
 
     @property
     def like(self) -> Array:
@@ -189,13 +197,10 @@ class PrincipalSubmatrix(Curvature):
 
     def __init__(self, H: Curvature, index: Array):
         self._H, self.index = H, checked_index(index, H.shape[0])
+        # What the whole offers of single parameters; of entries, an array.
+        own = H.offers & {"diagonal", "entries", "toarray"}
+        self.offers = own | {"toarray"} if "entries" in own else own
         super().__init__(H.dtype, (len(self.index),) * 2)
-
-    @property
-    def offers(self) -> frozenset:
-        """What the whole offers of single parameters; of entries, an array."""
-        own = self._H.offers & {"diagonal", "entries", "toarray"}
-        return own | {"toarray"} if "entries" in own else own
 
     @property
     def like(self) -> Array:

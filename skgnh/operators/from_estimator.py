@@ -227,6 +227,8 @@ def _targets(y: Array, classes: Any, loss: Any, n_outputs: int, dtype: Any) -> A
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
     y = densified(y)
     if classes is None:
+        if getattr(y.dtype, "kind", "f") in "SU":
+            raise ValueError("y must be numbers, got text.")
         targets = as_precision(namespace(y).reshape(y, (y.shape[0], -1)), dtype)
     else:
         targets = encode_labels(y, classes, dtype)

@@ -32,7 +32,8 @@ def hadamard_grams(
     columns of A_l whose ridge, given for each layer, is v. In the order of
     :func:`values_of`.
     """
-    found, xp = {}, namespace(ridges[0])
+    found: dict[float, Array] = {}
+    xp = namespace(ridges[0])
     for a, B, ridge in zip(left, right, ridges, strict=True):
         outer = B @ B.T
         rows, last = outer.shape[0], a.shape[1] - 1

@@ -1,6 +1,6 @@
 r"""The two lists that hold some rows of the root :math:`J_S`, and their algebra."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -112,7 +112,7 @@ class LayerFactors(NamedTuple):
         a = self.inputs[layer]
         return a[:, nu].toarray().T if sparse.issparse(a) else a.T[nu]
 
-    def array(self, order: str = "C") -> Array:
+    def array(self, order: Literal["C", "F"] = "C") -> Array:
         """Return J_S of these rows, of shape (n, r, P).
 
         In 'C' order what makes it runs over the inputs of a neuron, in 'F' order, that

@@ -49,6 +49,9 @@ class RestrictedHessian(PrincipalSubmatrix):
 
     def __init__(self, H: Curvature, index: Array):
         super().__init__(H, index)
+        # But for what belongs to whole layers; the root's columns take a sparse array.
+        if not is_foreign(self.like):
+            self.offers |= H.offers & _OF_ROOT
         self.linearization, self.ridge = H.linearization, pick(H.ridge, self.index)
         if "root" in self.offers:
             # Columns of the root, by products.
@@ -56,10 +59,3 @@ class RestrictedHessian(PrincipalSubmatrix):
             units = np.ones(k, H.dtype), self.index, np.arange(k + 1)
             self.root = H.root @ aslinearoperator(sparse.csc_array(units, (P, k)))
             self.n_roots = H.n_roots
-
-    @property
-    def offers(self) -> frozenset:
-        """What the whole offers, but for what belongs to whole layers."""
-        own = super().offers
-        # The columns of the root are taken by a sparse array.
-        return own if is_foreign(self.like) else own | (self._H.offers & _OF_ROOT)

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -17,7 +18,7 @@ from skgnh.arrays import (
     namespace,
     sums_by,
 )
-from skgnh.linalg import Curvature, as_curvature
+from skgnh.linalg import Curvature, as_curvature, check_number, check_vector
 from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
@@ -72,7 +73,8 @@ def sizes(H: Curvature) -> Sizes:
     return Sizes(linearization.n_rows, r, W, P)
 
 
-class _Shell(NamedTuple):
+@dataclass(frozen=True)
+class _Shell:
     """What is left of a matrix in a factor that does without it."""
 
     dtype: Any
@@ -80,8 +82,8 @@ class _Shell(NamedTuple):
     network: Any
     like: Any
 
-    offers = frozenset()
-    name = "A detached matrix"
+    offers: ClassVar[frozenset] = frozenset()
+    name: ClassVar[str] = "A detached matrix"
 
 
 class Factor(ABC):
@@ -146,14 +148,14 @@ class Factor(ABC):
         """
         return self
 
-    def _without_matrix(self) -> "Factor":
+    def _without_matrix(self) -> Self:
         factor = copy(self)
         network = getattr(self._H, "network", None)
         none = copied(self._H.like[:0])
-        factor._H = _Shell(self._H.dtype, self._H.shape, network, none)
+        shell: Any = _Shell(self._H.dtype, self._H.shape, network, none)
+        factor._H = shell
         return factor
 
-    @abstractmethod
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``.
 
@@ -171,9 +173,17 @@ class Factor(ABC):
 
         Raises
         ------
+        ValueError
+            If `rhs` or `damping` is no such thing.
         numpy.linalg.LinAlgError
             If the matrix is not positive definite to rounding: raise the damping.
         """
+        check_vector(rhs, "rhs", self._H.shape[0], columns=True)
+        check_number(damping, "damping")
+        return self._solve(rhs, damping) if 0 not in rhs.shape else rhs
+
+    @abstractmethod
+    def _solve(self, rhs: Array, damping: float) -> Array: ...
 
     def image(self, x: Array) -> Array:
         """Return H x; what a solve knows of its solution is not asked for again."""

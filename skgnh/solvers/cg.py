@@ -88,7 +88,7 @@ class DiagonalFactor(Factor):
         self._diagonal = H.diagonal(solver.n_probes, solver.random_state)
         self._exponent = solver.exponent
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the scaled right-hand side."""
         scale, xp = self._diagonal + float(damping), namespace(self._diagonal)
         info = np.finfo(self._H.dtype)

@@ -86,7 +86,8 @@ class DenseFactor(Factor):
     def __init__(self, H: Curvature, max_cholesky: int):
         super().__init__(H)
         self._array, self._left = finite_array(H), max_cholesky
-        self._damping, self._last = None, None
+        self._damping: float | None = None
+        self._last: Any = None
 
     @property
     def _by_cholesky_alone(self) -> bool:
@@ -109,7 +110,7 @@ class DenseFactor(Factor):
             self._damping = damping
         return self._last
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         xp = namespace(rhs)
         columns = xp.reshape(rhs, (rhs.shape[0], -1))
@@ -202,7 +203,9 @@ class _ShiftedTridiagonal:
         self._form = form
         self._d, self._e, info = pttrf(shifted, form.off_diagonal)
         if info or not np.isfinite(self._d).all():
-            raise LinAlgError(f"H + {damping:.3g} I is not positive definite.")
+            raise LinAlgError(
+                f"H + {damping:.3g} I is not positive definite: raise the damping."
+            )
 
     def solve(self, rhs: Array) -> Array:
         (pttrs,) = get_lapack_funcs(("pttrs",), (self._d,))

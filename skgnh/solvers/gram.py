@@ -81,7 +81,7 @@ class DualFactor(Factor):
     def __init__(self, H: Curvature, grams: list | None):
         super().__init__(H)
         self._root, self._grams = H.root, grams
-        self._cholesky = (None, None)
+        self._cholesky: tuple[float | None, Any] = (None, None)
 
     def _diagonal(self, damping: float) -> Array:
         return self._H.ridge + float(damping)
@@ -128,7 +128,7 @@ class GramFactor(DualFactor):
         self.products += 1
         return x - (self._root.T @ dual) / D
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         factors = self._factorise(damping)
         xp = namespace(rhs)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from skgnh.hmatrix import compress, hodlr
 from skgnh.hmatrix.budget import plan
-from skgnh.linalg import Curvature, check_choice
+from skgnh.linalg import Curvature, check_choice, check_number
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.operators.sampler import n_draws
 from skgnh.solvers.base import Price, sizes
@@ -196,6 +196,7 @@ class HMatrix(Preconditioned):
         """Return what there is to choose among for H."""
         bases = bases or _bases(H)
         check_choice(self.basis, "basis", (None, *_BASES))
+        check_number(self.storage, "storage", 1)
         if H.shape[0] + 1 <= 2 * self.storage:
             return [Choice(None, 0.0)]
         if self.basis != "own" and _rotates(H):
@@ -216,8 +217,8 @@ class HMatrix(Preconditioned):
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
                 "layer's weights and one for its biases; take basis=None."
             )
-        shares = (0.5, 1.0) if self.share is None else (self.share,)
-        return [*(Choice(None, share) for share in shares), *self._blocks(H)]
+        own = (0.5, 1.0) if self.share is None else (self.share,)
+        return [*(Choice(None, share) for share in own), *self._blocks(H)]
 
     def _blocks(self, H: Curvature) -> list[Choice]:
         """Return blocks of a rank each, where all entries cost little beside builds.
@@ -240,7 +241,10 @@ class HMatrix(Preconditioned):
             basis = bases(choice.tail)
             operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
-        settings = {"order": self.order, "random_state": self.random_state}
+        settings: dict[str, Any] = {
+            "order": self.order,
+            "random_state": self.random_state,
+        }
         if choice.share is None:
             matrix = hodlr(operator, storage, **settings)
         else:

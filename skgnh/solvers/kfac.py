@@ -97,6 +97,8 @@ class KFAC(Preconditioned):
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
         check_count(self.refresh, "refresh")
+        if self.n_probes is not None:
+            check_count(self.n_probes, "n_probes")
         if not (isinstance(kept, Kept) and kept.fits(H)):
             kept = None
         if kept is not None and kept.age + 1 < self.refresh:
@@ -150,16 +152,13 @@ class KroneckerFactor(Factor):
     def _begin(self, H: Any, kept: "Kept") -> None:
         super().__init__(H)
         self._kept = kept
+        # Of this H, and not of an earlier one.
+        self.knows_determinant = kept.age == 0
         ridges = H.network.unpack(H.ridge)
         self._blocks = [
             _Block(*layer, ridge)
             for layer, ridge in zip(kept.layers, ridges, strict=True)
         ]
-
-    @property
-    def knows_determinant(self) -> bool:
-        """Whether it is of this H, and not of an earlier one."""
-        return self._kept.age == 0
 
     def carried(self) -> "Kept":
         """Return the eigenvectors."""
@@ -177,7 +176,7 @@ class KroneckerFactor(Factor):
             target[...] = apply(block, layer)
         return out.T if rhs.ndim == 2 else out
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
         return self._by_block(rhs, lambda block, X: block.solve(X, damping))
 
@@ -215,7 +214,7 @@ class Kept(NamedTuple):
     Of a diagonal factor the eigenvectors are unit vectors, None.
     """
 
-    layers: list[tuple]
+    layers: list[tuple[Any, Any]]
     age: int
     """Points that they have served before this one."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, check_count, nystrom
+from skgnh.linalg import Curvature, check_count, check_seed, nystrom
 from skgnh.solvers.base import Factor, Price, sizes
 from skgnh.solvers.preconditioned import Preconditioned
 
@@ -75,6 +75,7 @@ class Nystrom(Preconditioned):
 
     def _approximate(self, H: Curvature, kept: Any) -> "LowRankFactor":
         check_count(self.rank, "rank")
+        check_seed(self.random_state)
         rng = np.random.default_rng(self.random_state)
         G = nystrom(H, min(self.rank, H.shape[0]), rng, self.power)
         return LowRankFactor(H, G, 0.0 if self.direct else 1.0)
@@ -117,7 +118,7 @@ class LowRankFactor(Factor):
             raise LinAlgError("A low-rank approximation needs a positive damping.")
         return rest
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
         columns = rhs.reshape(len(rhs), -1)
         return self._power(columns, damping, -1.0).reshape(rhs.shape)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from skgnh.arrays import as_precision, copied, empty, namespace, norm, precision
-from skgnh.linalg import Curvature, as_curvature, check_count
+from skgnh.linalg import Curvature, as_curvature, check_count, check_number
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -102,6 +102,9 @@ class Preconditioned(Solver):
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
         check_count(self.max_iter, "max_iter")
+        check_number(self.tol, "tol", 0)
+        if self.rtol is not None:
+            check_number(self.rtol, "rtol", 0)
         if self.direct:
             return self._approximate(H, None)
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)
@@ -144,8 +147,9 @@ class PreconditionedFactor(Factor):
         """The solver's."""
         return type(self._solver).__name__
 
+    # The base has a number, that subclasses count up; this one only tells.
     @property
-    def products(self) -> int:
+    def products(self) -> int:  # type: ignore[override]
         """Products with H spent so far, those of the approximation included."""
         return self._products + self.inner.products
 
@@ -158,14 +162,14 @@ class PreconditionedFactor(Factor):
         """Return the last solution, and what the approximation carries."""
         return Iterate(self.solution, self.inner.carried())
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
             each = range(rhs.shape[1])
-            columns = [self._solve(rhs[:, k], damping, None)[0] for k in each]
+            columns = [self._solution(rhs[:, k], damping, None)[0] for k in each]
             return namespace(rhs).stack(columns, axis=1)
         # Steps alone tell how well the approximation does, not what a posterior asks.
-        self.solution, self._image, self.inner.iterations = self._solve(
+        self.solution, self._image, self.inner.iterations = self._solution(
             rhs, damping, self.solution
         )
         return self.solution
@@ -178,7 +182,7 @@ class PreconditionedFactor(Factor):
         """Return the approximation's ``log det``, an estimate of that of H."""
         return self.inner.logdet(damping)
 
-    def _solve(
+    def _solution(
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         """Return the solution x, H x, and the number of iterations."""
@@ -285,7 +289,8 @@ def _along(product: Callable, p: Array) -> tuple[Array, float]:
         curvature = p @ Ap
     if not 0 < curvature < np.inf:
         raise LinAlgError(
-            "Conjugate gradients met non-positive curvature, or one that is not finite."
+            "Conjugate gradients met non-positive curvature, or one that is not "
+            "finite: raise the damping."
         )
     return Ap, curvature
 

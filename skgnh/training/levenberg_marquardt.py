@@ -208,6 +208,8 @@ class LevenbergMarquardt:
         self, objective: Any, point: Point, state: State, batch: Batch
     ) -> Iterator[Step]:
         """Yield trials from one point, the last of which leaves it."""
+        assert state.damping is not None
+        assert state.bounds is not None
         if point.is_stationary(self.gradient_tol):
             # A batch may be fitted while the others are not.
             status = "gradient" if batch.max_trials > 1 else ""
@@ -263,6 +265,7 @@ class LevenbergMarquardt:
         status: str,
     ) -> Step:
         """Return the record of a trial; where it leaves the point, move the state."""
+        assert state.damping is not None
         theta = point.theta + trial.step if trial.accepted else point.theta
         if left:
             state.theta, state.carried = theta, point.carried

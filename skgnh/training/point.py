@@ -114,7 +114,8 @@ class Point:
         self._root = None if scale is None else scale**-0.5
         self.scaled = H if scale is None else H.scaled(self._root)
         self.solver = solver.select(self.scaled)
-        self.factor, self._spent = None, 0
+        self.factor: Any = None
+        self._spent = 0
 
     @property
     def carried(self) -> Any:

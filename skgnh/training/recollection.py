@@ -137,6 +137,14 @@ class RecollectingObjective:
         penalty = 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
         return self._past + self._gone.value(theta) / self._total + penalty
 
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
+
     def value(self, theta: Array, rows: Array | None = None) -> float:
         """Return f; see :meth:`skgnh.objective.Objective.value`."""
         return self._share * self._objective.value(theta, rows) + self._rest(theta)
@@ -182,12 +190,8 @@ class RecollectedHessian(Curvature):
 
     def __init__(self, H: Curvature, share: float, D: Array, ridge: Array):
         self._H, self._share, self._D, self.ridge = H, H.dtype.type(share), D, ridge
+        self.offers = H.offers & {"diagonal", "toarray"}
         super().__init__(H.dtype, H.shape)
-
-    @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "toarray"}
 
     @property
     def costs(self) -> tuple[float, float]:

@@ -211,11 +211,11 @@ class Training:
         The step from the best point yet is kept until its own evidence is known.
         """
         evidence = step.posterior.log_evidence
-        best = self.posterior is None or evidence > self.posterior.log_evidence
-        if best or self.keeps_last:
+        best = self.posterior
+        if best is None or evidence > best.log_evidence or self.keeps_last:
             self.theta, self.posterior = step.theta, step.posterior
         else:
-            self.theta = self.posterior.theta
+            self.theta = best.theta
         return -evidence / self.n_rows
 
     def _print(self, step: Step) -> None:

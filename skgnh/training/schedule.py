@@ -70,8 +70,9 @@ class FullBatch:
         """Yield one batch a step."""
         while True:
             rows, size = None, self.curvature_size
-            if size is not None and size < self.n_rows:
-                rows = _draw(state.rng, self.n_rows, size)
+            n = self.n_rows
+            if size is not None and n is not None and size < n:
+                rows = _draw(state.rng, n, size)
             yield Batch(curvature=rows)
 
 
@@ -170,25 +171,26 @@ class GrowingBatches:
     def batches(self, state: State) -> Generator[Batch, Any, None]:
         """Yield batches until all rows serve each step; an epoch is n_rows of them."""
         while True:
-            self._grow(state)
-            if 2 * state.batch_size > self.n_rows:
+            size = self._grow(state)
+            if 2 * size > self.n_rows:
                 break
-            rows, judge = self._take_two(state)
+            rows, judge = self._take_two(state, size)
             curvature = _some(state.rng, rows, self.curvature_size)
             seen = state.seen + len(rows)
             state.seen = seen % self.n_rows
             yield Batch(rows, curvature, judge, 1, seen >= self.n_rows)
         yield from FullBatch(self.n_rows, self.curvature_size).batches(state)
 
-    def _grow(self, state: State) -> None:
-        if state.batch_size is None:
-            state.batch_size = self.size
+    def _grow(self, state: State) -> int:
+        """Return the rows of the next batches."""
+        size = self.size if state.batch_size is None else state.batch_size
         if len(state.recent) == RECENT and 2 * sum(state.recent) < RECENT:
-            state.batch_size, state.recent = 2 * state.batch_size, ()
+            size, state.recent = 2 * size, ()
+        state.batch_size = size
+        return size
 
-    def _take_two(self, state: State) -> list[Array]:
+    def _take_two(self, state: State, size: int) -> list[Array]:
         """Return the next batch of an endless random order, and the one after it."""
-        size = state.batch_size
         if state.order is None:
             state.order = np.empty(0, int)
         while len(state.order) < 2 * size:

@@ -68,6 +68,7 @@ class Streamed:
         if state.pending is None:
             return
         before, predicted = state.pending
+        assert state.damping is not None
         state.pending = None
         gain = (objective.value(before) - objective.value(state.theta)) / predicted
         state.damping, state.growth = success(state.damping, state.growth, gain)
