@@ -349,7 +349,7 @@ class Solver(BaseEstimator, ABC):
     ...     def _factor(self, H, carried):
     ...         return DiagonalFactor(H)
     >>> class DiagonalFactor(Factor):
-    ...     def solve(self, rhs, damping):
+    ...     def _solve(self, rhs, damping):
     ...         return (rhs.T / (self._H.diagonal() + damping)).T
     >>> X = np.linspace(-1, 1, 40)[:, None]
     >>> y = np.sin(3 * X[:, 0])
