@@ -10,6 +10,7 @@ import numpy as np
 from skgnh.blocks import each, gathered, held, tree_sum
 from skgnh.lazy_rows import LazyRows, lazily, made
 from skgnh.linalg import Curvature
+from skgnh.linearization import Linearization
 from skgnh.objective import Objective
 from skgnh.operators.random import generator
 from skgnh.scaling import Moments
@@ -261,6 +262,16 @@ def moments_of(X: Array, weights: Array | None) -> Moments:
     return Moments.of_all(found, X.dtype)
 
 
+def outputs_of_blocks(network: Any, theta: Array, X: LazyRows) -> Array:
+    """Return the outputs of rows of blocks, of shape (n, d), of a task a block."""
+    located, at = _located(X), each(_same, theta)
+    found = gathered([each(_outputs, network, at, some) for some, _ in located])
+    out = np.empty((len(X), network.n_outputs), theta.dtype)
+    for (_, places), z in zip(located, found, strict=True):
+        out[places] = z
+    return out
+
+
 def _located(X: LazyRows) -> list:
     """Return rows of blocks, as :func:`_made` takes them, and which of all they are."""
     found = X.X.located(X.index)
@@ -292,6 +303,13 @@ def _part(rows: tuple, targets: Any, weights: Array, model: tuple) -> Objective:
 
 def _moments(rows: tuple, weights: Array | None) -> Moments:
     return Moments.of(_made(*rows), weights)
+
+
+def _outputs(network: Any, theta: Array, rows: tuple) -> Array:
+    rows = Linearization(network, theta, _made(*rows))
+    numbers = 2 * max(network.layer_units[1:])
+    with np.errstate(all="ignore"):
+        return rows.collect(lambda _, z: [z], numbers, rows.output)[0]
 
 
 def _value(part: Objective, theta: Array) -> float:

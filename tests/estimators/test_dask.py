@@ -59,6 +59,12 @@ def in_blocks(*arrays):
     return [da.from_array(x, chunks=(BLOCK, *x.shape[1:])) for x in arrays]
 
 
+def told(model):
+    """What a fit has learned, and how it has fared."""
+    curves = model.loss_curve_, model.validation_loss_curve_, model.validation_scores_
+    return *model.coefs_, *(np.array(curve) for curve in curves if curve is not None)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("head", [GaussNewtonMLPRegressor, GaussNewtonMLPClassifier])
 def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
@@ -68,10 +74,10 @@ def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
         weights *= np.arange(N) % 3 > 0
     y = y if head is GaussNewtonMLPRegressor else np.digitize(y, [-0.5, 0.5])
     model = head(**SMALL, **CASES[case])
-    expected = model.fit(X, y, weights).coefs_
+    expected = told(model.fit(X, y, weights))
     # No product is so cheap that its rows would be fetched.
     monkeypatch.setattr("skgnh.block_objective._TASK", 0)
-    found = model.fit(*in_blocks(X, y, weights)).coefs_
+    found = told(model.fit(*in_blocks(X, y, weights)))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
@@ -101,11 +107,11 @@ def test_an_autoencoder_of_blocks_is_that_in_memory(monkeypatch, data, case):
     X = data[0] @ np.random.default_rng(1).standard_normal((4, 6))
     weights = 1.0 + (np.arange(N) % 5 > 0)
     model = GaussNewtonAutoencoder((3, 2), max_iter=3, random_state=0, **CODES[case])
-    expected = model.fit(X, sample_weight=weights).coefs_
+    expected = told(model.fit(X, sample_weight=weights))
     scores = model.score(X, sample_weight=weights)
     monkeypatch.setattr("skgnh.block_objective._TASK", 0)
     rows, weights = in_blocks(X, weights)
-    found = model.fit(rows, sample_weight=weights).coefs_
+    found = told(model.fit(rows, sample_weight=weights))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
     assert model.score(rows, sample_weight=weights) == pytest.approx(scores, abs=1e-10)
