@@ -139,7 +139,9 @@ def _picked(X: Array, rows: Any) -> Array:
 def lazily(X: Array) -> Array:
     """Return X, or where copies of it would not fit the working memory, lazy rows."""
     is_here = isinstance(X, np.ndarray) or sparse.issparse(X)
-    return X if is_here and fits(_COPIES * nbytes_of(X)) else LazyRows(X)
+    if isinstance(X, LazyRows) or (is_here and fits(_COPIES * nbytes_of(X))):
+        return X
+    return LazyRows(X)
 
 
 def made(X: Array) -> Array:

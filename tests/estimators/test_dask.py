@@ -117,6 +117,21 @@ def test_an_autoencoder_of_blocks_is_that_in_memory(monkeypatch, data, case):
     assert model.score(rows, sample_weight=weights) == pytest.approx(scores, abs=1e-10)
 
 
+@pytest.mark.parametrize("head", [GaussNewtonMLPRegressor, GaussNewtonAutoencoder])
+def test_rows_held_out_may_be_blocks(data, head):
+    X, y = data
+    rows, target = in_blocks(X, y)
+    sizes = {"hidden_layer_sizes": (3,)}, {"encoder_layer_sizes": (2,)}
+    needs_targets = head is GaussNewtonMLPRegressor
+    model = head(**sizes[not needs_targets], alpha=1e-3, max_iter=2, random_state=0)
+    held = {"X_val": X[:350]} | ({"y_val": y[:350]} if needs_targets else {})
+    expected = told(model.fit(X, y, **held))
+    held = {"X_val": rows[:350]} | ({"y_val": target[:350]} if needs_targets else {})
+    found = told(model.fit(rows, target, **held))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
 def test_an_autoencoder_fetches_no_rows(monkeypatch, data):
     fetched, get = [], Blocks.__getitem__
 
