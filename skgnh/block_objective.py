@@ -8,11 +8,10 @@ shared two busy cores with others, a round trip took 10 to 20 ms of the schedule
 and a task 1.3 ms (``benchmarks/dask_blocks.py``), beside 3 ms of a worker's.
 
 On paper a thousand workers with a block each then take 8 s of overhead a step,
-whatever their number of rows, since the scheduler is one process: tasks that
-take longer than that leave it idle half of the time. A step is about 20 n P operations,
-so that a block should have some 1e9 / P rows or more, and as few blocks as there are
-threads are best. Sums in another order differ by rounding: of solvers that work in
-single precision inside, by that of single precision.
+whatever their number of rows, since the scheduler is one process. For work of as many
+seconds a step, which is about 20 n P operations, a block wants some 1e9 / P rows; no
+more blocks than threads are best. Sums in another order differ by rounding: of solvers
+that work in single precision inside, by that of single precision.
 """
 
 from collections.abc import Callable
