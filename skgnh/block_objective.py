@@ -1,4 +1,18 @@
-"""The training objective over blocks of rows that stay where dask holds them."""
+"""The training objective over blocks of rows that stay where dask holds them.
+
+A value with its gradient, a product, and Kronecker factors, which a training by `kfac`
+makes at every fifth point, are each a round trip: a task a block and a seventh more
+that add up what these return, P numbers or those of the factors. A step by `kfac` over
+all rows is about five round trips and six tasks a block. Where two worker processes
+shared two busy cores with others, a round trip took 10 to 20 ms of the scheduler's CPU
+and a task 1.3 ms (``benchmarks/dask_blocks.py``), beside 3 ms of a worker's.
+
+On paper a thousand workers with a block each then take 8 s of overhead a step,
+whatever their number of rows, since the scheduler is one process. For work of as many
+seconds a step, which is about 20 n P operations, a block wants some 1e9 / P rows; no
+more blocks than threads are best. Sums in another order differ by rounding: of solvers
+that work in single precision inside, by that of single precision.
+"""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -10,6 +24,7 @@ import numpy as np
 from skgnh.blocks import each, gathered, held, tree_sum
 from skgnh.lazy_rows import LazyRows, lazily, made
 from skgnh.linalg import Curvature
+from skgnh.linearization import Linearization
 from skgnh.objective import Objective
 from skgnh.operators.random import generator
 from skgnh.scaling import Moments
@@ -261,6 +276,16 @@ def moments_of(X: Array, weights: Array | None) -> Moments:
     return Moments.of_all(found, X.dtype)
 
 
+def outputs_of_blocks(network: Any, theta: Array, X: LazyRows) -> Array:
+    """Return the outputs of rows of blocks, of shape (n, d), of a task a block."""
+    located, at = _located(X), each(_same, theta)
+    found = gathered([each(_outputs, network, at, some) for some, _ in located])
+    out = np.empty((len(X), network.n_outputs), theta.dtype)
+    for (_, places), z in zip(located, found, strict=True):
+        out[places] = z
+    return out
+
+
 def _located(X: LazyRows) -> list:
     """Return rows of blocks, as :func:`_made` takes them, and which of all they are."""
     found = X.X.located(X.index)
@@ -292,6 +317,13 @@ def _part(rows: tuple, targets: Any, weights: Array, model: tuple) -> Objective:
 
 def _moments(rows: tuple, weights: Array | None) -> Moments:
     return Moments.of(_made(*rows), weights)
+
+
+def _outputs(network: Any, theta: Array, rows: tuple) -> Array:
+    rows = Linearization(network, theta, _made(*rows))
+    numbers = 2 * max(network.layer_units[1:])
+    with np.errstate(all="ignore"):
+        return rows.collect(lambda _, z: [z], numbers, rows.output)[0]
 
 
 def _value(part: Objective, theta: Array) -> float:

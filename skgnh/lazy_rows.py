@@ -143,7 +143,9 @@ def lazily(X: Array) -> Array:
     if is_foreign(X):
         return X
     is_here = isinstance(X, np.ndarray) or sparse.issparse(X)
-    return X if is_here and fits(_COPIES * nbytes_of(X)) else LazyRows(X)
+    if isinstance(X, LazyRows) or (is_here and fits(_COPIES * nbytes_of(X))):
+        return X
+    return LazyRows(X)
 
 
 def made(X: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from skgnh.arrays import as_precision, copied, pick, precision
-from skgnh.block_objective import BlockObjective, in_blocks
+from skgnh.block_objective import BlockObjective, in_blocks, outputs_of_blocks
 from skgnh.lazy_rows import made, release
 from skgnh.linearization import Linearization
 from skgnh.network import MLP
@@ -109,11 +109,11 @@ class Rows:
     ) -> Callable[[Array], tuple[float, float]]:
         """Return the function of theta that gives loss and score on the rows."""
         objective = self.scaled(scaling).objective(network, loss, alpha=0)
+        targets = made(self.targets)
 
         def validate(theta):
             z = outputs(network, theta, objective.inputs)
-            z, targets = scaling.restore_outputs(z), made(self.targets)
-            scored = score(z, targets, objective.weights)
+            scored = score(scaling.restore_outputs(z), targets, objective.weights)
             return objective.value(theta), scored
 
         return validate
@@ -163,6 +163,8 @@ def start_from_base_rate(
 def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
     """Return the network's outputs z over all rows, made in chunks."""
     theta = as_precision(theta, precision(inputs))
+    if in_blocks(inputs):
+        return outputs_of_blocks(network, theta, inputs)
     linearization = Linearization(network, theta, inputs)
     numbers = 2 * max(network.layer_units[1:])
     return linearization.collect(lambda rows, z: [z], numbers, linearization.output)[0]

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import joblib
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
 from scipy import sparse  # noqa: E402
+from scripts import imported  # noqa: E402
 
 from skgnh import (  # noqa: E402
     GaussNewtonAutoencoder,
@@ -19,19 +21,20 @@ from skgnh import (  # noqa: E402
 )
 from skgnh.block_objective import BlockHessian, BlockObjective  # noqa: E402
 from skgnh.blocks import Blocks, each  # noqa: E402
-from skgnh.solvers import KFAC  # noqa: E402
+from skgnh.progress import in_parallel  # noqa: E402
+from skgnh.solvers import CG, KFAC  # noqa: E402
 
-N, BLOCK = 700, 200
+N, BLOCK = 700, 300
 SMALL = {"hidden_layer_sizes": (3,), "max_iter": 3, "random_state": 0}
 ALL = {"alpha": 1e-3, "batch_size": N, "curvature_batch_size": N}
 CASES = {
     "rows drawn for the curvature": {"alpha": 1e-3, "curvature_batch_size": 100},
     "the default, all rows": ALL,
     "dense, all rows": {**ALL, "solver": "dense"},
-    "cg, all rows": {**ALL, "solver": "cg"},
+    "cg, all rows": {**ALL, "solver": CG(max_iter=4)},
     "kfac, all rows": {**ALL, "solver": KFAC(n_probes=1)},
     "exact Hessian": {**ALL, "solver": "exact_hessian"},
-    "batches": {"alpha": 1e-3, "batch_size": 300, "solver": "kfac"},
+    "batches": {"alpha": 1e-3, "batch_size": 350, "solver": "kfac"},
     "the evidence": {},
     "the evidence, kfac": {"solver": "kfac"},
     "early stopping": {"alpha": 1e-3, "early_stopping": True},
@@ -56,6 +59,12 @@ def in_blocks(*arrays):
     return [da.from_array(x, chunks=(BLOCK, *x.shape[1:])) for x in arrays]
 
 
+def told(model):
+    """What a fit has learned, and how it has fared."""
+    curves = model.loss_curve_, model.validation_loss_curve_, model.validation_scores_
+    return *model.coefs_, *(np.array(curve) for curve in curves if curve is not None)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("head", [GaussNewtonMLPRegressor, GaussNewtonMLPClassifier])
 def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
@@ -65,10 +74,10 @@ def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
         weights *= np.arange(N) % 3 > 0
     y = y if head is GaussNewtonMLPRegressor else np.digitize(y, [-0.5, 0.5])
     model = head(**SMALL, **CASES[case])
-    expected = model.fit(X, y, weights).coefs_
+    expected = told(model.fit(X, y, weights))
     # No product is so cheap that its rows would be fetched.
     monkeypatch.setattr("skgnh.block_objective._TASK", 0)
-    found = model.fit(*in_blocks(X, y, weights)).coefs_
+    found = told(model.fit(*in_blocks(X, y, weights)))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
@@ -94,17 +103,33 @@ CODES = {
 
 @pytest.mark.parametrize("case", CODES)
 def test_an_autoencoder_of_blocks_is_that_in_memory(monkeypatch, data, case):
+    monkeypatch.setattr("skgnh.estimators.candidates._TRIAL", 2)
     X = data[0] @ np.random.default_rng(1).standard_normal((4, 6))
     weights = 1.0 + (np.arange(N) % 5 > 0)
     model = GaussNewtonAutoencoder((3, 2), max_iter=3, random_state=0, **CODES[case])
-    expected = model.fit(X, sample_weight=weights).coefs_
+    expected = told(model.fit(X, sample_weight=weights))
     scores = model.score(X, sample_weight=weights)
     monkeypatch.setattr("skgnh.block_objective._TASK", 0)
     rows, weights = in_blocks(X, weights)
-    found = model.fit(rows, sample_weight=weights).coefs_
+    found = told(model.fit(rows, sample_weight=weights))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
     assert model.score(rows, sample_weight=weights) == pytest.approx(scores, abs=1e-10)
+
+
+@pytest.mark.parametrize("head", [GaussNewtonMLPRegressor, GaussNewtonAutoencoder])
+def test_rows_held_out_may_be_blocks(data, head):
+    X, y = data
+    rows, target = in_blocks(X, y)
+    sizes = {"hidden_layer_sizes": (3,)}, {"encoder_layer_sizes": (2,)}
+    needs_targets = head is GaussNewtonMLPRegressor
+    model = head(**sizes[not needs_targets], alpha=1e-3, max_iter=2, random_state=0)
+    held = {"X_val": X[:350]} | ({"y_val": y[:350]} if needs_targets else {})
+    expected = told(model.fit(X, y, **held))
+    held = {"X_val": rows[:350]} | ({"y_val": target[:350]} if needs_targets else {})
+    found = told(model.fit(rows, target, **held))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
 
 
 def test_an_autoencoder_fetches_no_rows(monkeypatch, data):
@@ -233,30 +258,66 @@ def test_what_takes_no_collection_says_so(data):
         GaussNewtonMLPRegressor().partial_fit(X, y)
 
 
-def test_a_worker_that_dies_loses_nothing(monkeypatch, data):
-    X, y = data
-    model = GaussNewtonMLPRegressor(**SMALL, **CASES["cg, all rows"])
-    expected = model.fit(X, y).coefs_
-    value, calls = BlockObjective.value, []
-
+@pytest.fixture(scope="module")
+def client():
+    """Two workers, which take some seconds to start."""
     with (
         dask.config.set(scheduler=None),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
-        pids = client.run(os.getpid)
+        yield client
 
-        def deadly(self, *args):
-            calls.append(args)
-            if len(calls) == 3:
-                os.kill(next(iter(pids.values())), signal.SIGKILL)
-            return value(self, *args)
 
-        monkeypatch.setattr(BlockObjective, "value", deadly)
-        found = model.fit(*in_blocks(X, y)).coefs_
-        assert set(client.run(os.getpid).values()) != set(pids.values())
+@pytest.fixture
+def workers(client):
+    with client.as_current(), dask.config.set(scheduler="dask.distributed"):
+        yield client
+
+
+def test_what_joblib_does_in_parallel_may_be_done_by_the_workers(workers):
+    with joblib.parallel_config("dask", n_jobs=2, client=workers):
+        found = dict(in_parallel(lambda k: (k, os.getpid()), [5, 6, 7]))
+    numbers, pids = zip(*(found[k] for k in range(3)), strict=True)
+    assert numbers == (5, 6, 7)
+    assert set(pids) <= set(workers.run(os.getpid).values())
+
+
+def test_the_benchmark_counts_tasks_and_round_trips(workers):
+    with imported("defaults", "dask_blocks") as scripts:
+        made = scripts.dask_blocks
+        workers.register_plugin(made.Tasks())
+        case = made.QUICK["overhead"]
+        found = made.over_blocks("overhead", case, 3, 1, workers)
+        assert found["round trips"] >= 2
+        # A term of each block and a sum.
+        assert found["tasks"] >= 4 * found["round trips"]
+        line = [{"round trips": k, "tasks": 9 - k} for k in (1, 2)]
+        for record, seconds in zip(line, (0.025, 0.023), strict=True):
+            record["of scheduler's CPU"] = seconds
+        trip, task = made.overhead(line)
+        assert (trip, task) == pytest.approx((1.0, 3.0))
+        assert made.on_paper(trip, task, 2) == pytest.approx(6.9, rel=0.01)
+
+
+def test_a_worker_that_dies_loses_nothing(monkeypatch, workers, data):
+    X, y = data
+    model = GaussNewtonMLPRegressor(**SMALL, **CASES["kfac, all rows"])
+    expected = model.fit(X, y).coefs_
+    pids, calls = workers.run(os.getpid), []
+    dead, value = next(iter(pids.values())), BlockObjective._value_and_gradient
+
+    def deadly(self, *args):
+        calls.append(args)
+        if len(calls) == 3:
+            os.kill(dead, signal.SIGKILL)
+        return value(self, *args)
+
+    monkeypatch.setattr(BlockObjective, "_value_and_gradient", deadly)
+    found = model.fit(*in_blocks(X, y)).coefs_
+    assert dead not in workers.run(os.getpid).values()
     assert len(calls) > 3
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
