@@ -28,7 +28,7 @@ N = 40
 COUNTS = [0, 1, 2, 3, 7, 200, -1, 2.5, np.nan, np.inf, "two", None, True]
 NUMBERS = [0.0, 1e-300, 1e-12, 0.5, 1.0, 1e12, 1e300, -1.0, np.nan, np.inf, "one", None]
 SEEDS = [0, 7, None, -1, "seed", 2.5]
-NAMES = ("X", "y", "H", "rows", "columns", "index", "vector", "shape", "dimension")
+NAMES = ("X", "y", "H", "rows", "columns", "index", "vector", "shape", "posterior_")
 
 
 @cache

@@ -1,12 +1,17 @@
 """Sphinx configuration: built with warnings as errors, without the network."""
 
 import inspect
+import sys
 from pathlib import Path
 
 from scipy.sparse.linalg import LinearOperator
 
 import skgnh
 from skgnh.solvers import all_solvers
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pictures import landing_picture  # noqa: E402
 
 project = "skgnh"
 author = "the skgnh developers"
@@ -31,6 +36,8 @@ default_role = "literal"
 html_theme = "furo"
 html_title = f"skgnh {release}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections give the types
@@ -44,9 +51,10 @@ sphinx_gallery_conf = {
     "within_subsection_order": "ExampleTitleSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgnh",),
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "pictures.larger_fonts"),
     "show_memory": False,
     "min_reported_time": 1,
+    "remove_config_comments": True,
 }
 
 
@@ -89,7 +97,8 @@ def solver_table(app):
 
 
 def setup(app):
-    """Connect the filters and the table."""
+    """Connect the filters, the table and the picture."""
     app.connect("builder-inited", solver_table)
+    app.connect("builder-inited", landing_picture)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-signature", init_signature)

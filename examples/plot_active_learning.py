@@ -87,8 +87,9 @@ for (pool, ask), (errors, _) in results.items():
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-for ax, pool in zip(axes, ("crowded", "even"), strict=False):
+
+def draw_errors(ax, pool):
+    """Draw the errors of one pool, the mean of the draws and each of them."""
     for ask in ("by chance", "largest std"):
         errors, _ = results[pool, ask]
         (line,) = ax.plot(
@@ -97,14 +98,25 @@ for ax, pool in zip(axes, ("crowded", "even"), strict=False):
         ax.plot(n_labelled, errors.T, color=line.get_color(), alpha=0.25, linewidth=0.8)
     ax.axhline(NOISE, color="gray", linestyle=":", label="noise")
     ax.set(xlabel="labelled rows", title=f"{pool} pool", ylim=(0, 0.7))
-axes[0].set(ylabel="RMSE on the whole square")
-axes[0].legend()
+    ax.set(ylabel="RMSE on the whole square")
+
+
+figure, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
+draw_errors(ax, "crowded")
+ax.legend()
+plt.show()
+
+# %%
+# The even pool, and the rows that were asked for in the crowded one:
+
+figure, axes = plt.subplots(1, 2, figsize=(8.5, 4), layout="constrained")
+draw_errors(axes[0], "even")
 for ask in ("by chance", "largest std"):
     _, rows = results["crowded", ask]
-    axes[2].scatter(*rows[20:].T, s=16, label=ask)
-axes[2].set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-axes[2].set(title="rows asked for, crowded pool")
-axes[2].legend()
+    axes[1].scatter(*rows[20:].T, s=16, label=ask)
+axes[1].set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+axes[1].set(title="rows asked for, crowded pool")
+axes[1].legend()
 plt.show()
 
 # %%

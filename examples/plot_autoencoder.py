@@ -117,6 +117,7 @@ plt.show()
 # The codes lie between -1 and 1. A grid over this square shows how the decoder passes
 # from digit to digit.
 
+# sphinx_gallery_thumbnail_number = 3
 grid = (np.arange(14) + 0.5) / 7 - 1
 codes = np.stack(np.meshgrid(grid, grid[::-1]), axis=2).reshape(-1, 2)
 tiles = autoencoder.inverse_transform(codes).reshape(14, 14, 8, 8)

@@ -81,6 +81,7 @@ def seconds(call):
     return perf_counter() - start
 
 
+# sphinx_gallery_thumbnail_number = 2
 shift, depths, layers, arrays = 0.1, (5, 10, 20, 40, 80), [], []
 for depth in depths:
     H = deep(depth)
@@ -99,6 +100,8 @@ figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 ax.loglog(depths, layers, "o-", label="elimination by layers")
 ax.loglog(depths[: len(arrays)], arrays, "s-", label="array and dense solve")
 ax.set(xlabel="layers", ylabel="seconds")
+ax.set_xticks(depths, depths)
+ax.set_xticks([], minor=True)
 ax.legend()
 plt.show()
 

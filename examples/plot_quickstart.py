@@ -116,6 +116,7 @@ def draw(results, ylabel, title):
     for table, marker in markers.items():
         ax.plot([], [], marker, color="gray", label=table)
     ax.set(xlabel="seconds of the fit", ylabel=ylabel, title=title)
+    ax.tick_params(which="minor", labelbottom=False, labelleft=False)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

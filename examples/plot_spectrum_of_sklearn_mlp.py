@@ -90,6 +90,7 @@ plt.show()
 # `effective_dimension_` is that number at the estimator's penalty; the masses of the
 # density give it for every other.
 
+# sphinx_gallery_thumbnail_number = 2
 dampings = np.logspace(-8, 0, 200)
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, spectrum, style in (("exact", exact, "-"), ("estimated", estimated, "--")):

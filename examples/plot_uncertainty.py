@@ -20,7 +20,8 @@ from sklearn.model_selection import train_test_split
 
 from skgnh import GaussNewtonMLPRegressor
 
-X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
+diabetes = load_diabetes(scaled=False)
+X, y = diabetes.data, diabetes.target
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 model = GaussNewtonMLPRegressor(noise="heteroscedastic", random_state=0)
 model.fit(X_train, y_train)
@@ -89,10 +90,11 @@ from skgnh.inspection import CoverageDisplay, PredictionBandDisplay
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
 for name in ("network, varying noise", "Gaussian process", "Bayesian ridge"):
     CoverageDisplay.from_estimator(fitted[name], X_test, y_test, ax=left, name=name)
+bmi = diabetes.feature_names.index("bmi")
 PredictionBandDisplay.from_estimator(
-    model, X_test, y_test, feature="bmi", ax=right, name="network, varying noise"
+    model, X_test, y_test, feature=bmi, ax=right, name="network, varying noise"
 )
-right.set(ylabel="progression")
+right.set(xlabel="bmi", ylabel="progression")
 plt.show()
 
 # %%
@@ -102,6 +104,7 @@ plt.show()
 # what the network does not know, which they would. The second grows where rows are
 # missing, in the gap and outside.
 
+# sphinx_gallery_thumbnail_number = 2
 rng = np.random.default_rng(0)
 x = np.concatenate([rng.uniform(-3, -0.5, 60), rng.uniform(1.5, 3, 40)])
 t = np.sin(2 * x) + 0.1 * rng.standard_normal(100)
@@ -139,10 +142,11 @@ plt.show()
 # The dots are three draws of :meth:`~skgnh.GaussNewtonMLPRegressor.sample_y`, each of
 # one network for all points, and with noise.
 #
-# Which rows matter ----------------- :func:`~skgnh.inspection.influence` tells what the
-# fit says of each training row without it, by one Newton step instead of 442 fits:
-# predictions, their score, and how far the fit moves. The patients who are worst
-# predicted by the others:
+# Which rows matter
+# -----------------
+# :func:`~skgnh.inspection.influence` tells what the fit says of each training row
+# without it, by one Newton step instead of 442 fits: predictions, their score, and how
+# far the fit moves. The patients who are worst predicted by the others:
 
 from skgnh.inspection import influence
 
@@ -155,13 +159,12 @@ print(
     f"{model.effective_parameters_:.1f}"
 )
 worst = np.argsort(-np.abs(found.loo_residuals))[:5]
-table = X.loc[worst, ["age", "bmi", "bp"]].assign(
-    target=y[worst],
-    by_others=found.loo_mean[worst].round(),
-    leverage=found.leverage[worst].round(2),
-    cook=found.cooks_distance[worst].round(3),
-)
-print(table)
+print(f"{'row':>4}{'bmi':>6}{'target':>8}{'by others':>11}{'leverage':>10}{'Cook':>8}")
+for row in worst:
+    print(
+        f"{row:4d}{X[row, bmi]:6.1f}{y[row]:8.0f}{found.loo_mean[row]:11.0f}"
+        f"{found.leverage[row]:10.2f}{found.cooks_distance[row]:8.3f}"
+    )
 
 # %%
 # Leverage is how much of a row's prediction is its own doing. Cook's distance has both,

@@ -1,129 +1,178 @@
 """The training objective over blocks of rows that stay where dask holds them."""
 
+from collections.abc import Callable
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from skgnh.blocks import Blocks, each, gathered, held, tree_sum
-from skgnh.lazy_rows import LazyRows, lazily
+from skgnh.blocks import each, gathered, held, tree_sum
+from skgnh.lazy_rows import LazyRows, lazily, made
 from skgnh.linalg import Curvature
 from skgnh.objective import Objective
+from skgnh.operators.random import generator
 from skgnh.scaling import Moments
 
 Array = Any
+
+# Operations that take as long as the overhead of a task, about a millisecond, and those
+# of a product: forward and back.
+_TASK, _PRODUCT = 1e6, 4
+# What a Hessian of blocks is asked without any rows.
+_OUTLINE = {"linearization", "network", "theta", "loss", "weights", "ridge", "n_roots"}
 
 
 class BlockObjective(Objective):
     """An objective whose sums over many rows are of one task a block.
 
-    Few rows, such as those drawn for the curvature, are fetched, and are an objective
-    in memory. Parameters are those of :class:`skgnh.objective.Objective`, the inputs
-    lazy rows of blocks.
+    Some rows, such as a batch or those drawn for the curvature, stay in their blocks
+    too, but for so few that a product with all of them takes less time than the tasks:
+    these are fetched, by a task for each block that has any, and are an objective in
+    memory. Parameters are those of :class:`skgnh.objective.Objective`, the inputs lazy
+    rows of blocks.
     """
+
+    @cached_property
+    def _located(self) -> list:
+        """Rows of blocks, and which of all these are."""
+        return _located(self.inputs)
 
     @cached_property
     def _parts(self) -> list:
         """The objectives of the blocks, without the penalty, held by dask."""
-        rows = self.inputs
+        model = self.network, self.loss, self.curvature
+        if isinstance(self.targets, LazyRows):
+            targets = [some for some, _ in _located(self.targets)]
+        else:
+            targets = [self.targets[at] for _, at in self._located]
+        rows = zip(self._located, targets, strict=True)
         return held(
-            [
-                each(
-                    _part,
-                    (block, own, rows.steps),
-                    (self.network, self.loss),
-                    (self.targets[at], self.weights[at]),
-                    self.curvature,
-                )
-                for block, own, at in rows.X.located(rows.index)
-            ]
+            [each(_part, some, y, self.weights[at], model) for (some, at), y in rows]
         )
 
+    def of_parts(self, of: Callable, *args: Any) -> list:
+        """Return ``of(part, *args)`` of the objectives of the blocks."""
+        return gathered(self._terms(of, *args))
+
+    def summed(self, of: Callable, *args: Any) -> Any:
+        """Return the sum of what :meth:`of_parts` does, which stays with dask."""
+        return tree_sum(self._terms(of, *args))
+
+    def _terms(self, of: Callable, *args: Any) -> list:
+        own = [each(_same, x) for x in args]
+        return [each(of, part, *own) for part in self._parts]
+
+    def _of(self, kind: type, inputs: Array, targets: Array, weights: Array) -> Any:
+        data = inputs, targets, weights, self.ridge, self.curvature
+        return kind(self.network, self.loss, *data)
+
     def _over(self, rows: Array | None) -> Objective:
-        """Return the objective of some rows: in memory, if they fit."""
+        """Return the objective of some rows: few are fetched."""
         if rows is None:
             return self
-        data = self._rows(rows)
-        kind = BlockObjective if isinstance(data[0], LazyRows) else Objective
-        return kind(self.network, self.loss, *data, self.ridge, self.curvature)
+        inputs, *data = self._rows(rows)
+        over = self._of(BlockObjective, inputs, *data)
+        work = _PRODUCT * len(inputs) * self.network.n_parameters
+        is_small = work <= _TASK * len(over._located) and inputs.may_be_made
+        return over._fetched if is_small else over
 
-    def value(self, theta: Array, rows: Array | None = None) -> float:
-        """Return f(theta) over all rows or some."""
-        if rows is not None:
-            return self._over(rows).value(theta)
-        at = each(np.asarray, theta)
-        total = tree_sum([each(_value, part, at) for part in self._parts])
-        return total + self._penalty(theta)
+    @cached_property
+    def _fetched(self) -> Objective:
+        """The objective over these rows in memory or, too many, in parts of them."""
+        inputs, targets = self.inputs, self.targets
+        if inputs.may_be_made:
+            inputs, targets = made(inputs), made(targets)
+        return self._of(Objective, inputs, targets, self.weights)
 
-    def linearize(
-        self,
-        theta: Array,
-        rows: Array | None = None,
-        curvature_rows: Array | None = None,
-    ) -> tuple[float, Array, Curvature]:
-        """Return value, gradient and Hessian; see :meth:`Objective.linearize`."""
-        if rows is not None:
-            over = self._over(rows)
-            if curvature_rows is rows:
-                return over.linearize(theta)
-            value, gradient, _ = over.linearize(theta)
-        else:
-            at = each(np.asarray, theta)
-            # One array, so that a tree adds the two at once.
-            both = tree_sum([each(_value_and_gradient, p, at) for p in self._parts])
-            value = float(both[0]) + self._penalty(theta)
-            gradient = both[1:].astype(theta.dtype) + self.ridge * theta
-        return value, gradient, self._hessian(theta, curvature_rows)
+    def _value(self, theta: Array, rows: Array | None) -> float:
+        return self._over(rows).summed(_value, theta)
 
-    def _hessian(self, theta: Array, rows: Array | None) -> Curvature:
-        over = self._over(rows)
-        if isinstance(over, BlockObjective):
-            return BlockHessian(over._parts, theta, _hessian, self.ridge)
-        return over.linearize(theta)[2]
+    def _value_and_gradient(
+        self, theta: Array, rows: Array | None
+    ) -> tuple[float, Array]:
+        # One array, so that a tree adds the two at once.
+        both = self._over(rows).summed(_value_and_gradient, theta)
+        return float(both[0]), both[1:].astype(theta.dtype)
+
+    def hessian(self, theta: Array, rows: Array | None = None) -> Curvature:
+        """Return the Hessian over all rows or some."""
+        return self._curvature(rows, _hessian, theta)
 
     def data_curvature(
         self, theta: Array, total: float, rows: Array | None = None
     ) -> Curvature:
         """Return the GNH of `total` times the mean loss, in double precision."""
+        return self._curvature(rows, _data_curvature, theta, total)
+
+    def _curvature(self, rows: Array | None, of: Callable, *args: Any) -> Curvature:
         over = self._over(rows)
         if not isinstance(over, BlockObjective):
-            return over.data_curvature(theta, total)
-        theta = theta.astype(np.float64)
+            return of(over, *args)
+        outline = over._of(Objective, over.inputs, over.targets, over.weights)
         return BlockHessian(
-            over._parts, theta, _data_curvature, np.zeros(len(theta)), total
+            over._terms(of, *args),
+            [at for _, at in over._located],
+            of(outline, *args),
+            lambda: of(over._fetched, *args),
         )
 
 
 class BlockHessian(Curvature):
     """The sum of the Hessians of blocks and of a ridge.
 
+    What is a sum over rows, a product, the diagonal, the array and Kronecker factors,
+    is a task a block. What is none, such as a Gram matrix, is made of rows that are
+    fetched for it, at once where they fit the working memory.
+
     Parameters
     ----------
-    parts : list of Delayed
-        Objectives of the blocks.
-    theta : ndarray of shape (P,)
-        Where.
-    of : callable
-        ``of(part, theta, *args)`` is the Hessian of a block.
-    ridge : ndarray of shape (P,)
-        Of the penalty.
-    *args
-        What else `of` takes.
+    terms : list of Delayed
+        Hessians of the blocks, without the ridge.
+    places : list of {slice, ndarray of int}
+        Which rows those of a block are, among all.
+    outline : Curvature
+        The whole over rows that lie where they are: what it is asked takes none.
+    fetch : callable
+        Gives the whole over rows that are fetched.
     """
 
-    offers = Curvature.offers | {"toarray"}
     subject = "Hessian of blocks"
 
-    def __init__(self, parts: list, theta: Array, of: Any, ridge: Array, *args: Any):
-        super().__init__(theta.dtype, (len(theta),) * 2)
-        self._parts, self.ridge = parts, ridge
-        at = each(np.asarray, theta)
-        self._terms = [each(of, part, at, *args) for part in parts]
+    def __init__(
+        self,
+        terms: list,
+        places: list,
+        outline: Curvature,
+        fetch: Callable[[], Curvature],
+    ):
+        super().__init__(outline.dtype, outline.shape)
+        self._terms, self._places = terms, places
+        self._outline, self._fetch = outline, fetch
+        # An elimination takes a record of each row.
+        self.offers = outline.offers - {"elimination"}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the outline knows, or what is asked of rows that are fetched."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._outline if name in _OUTLINE else self._whole, name)
+
+    @cached_property
+    def _whole(self) -> Curvature:
+        return self._fetch()
 
     @cached_property
     def _held(self) -> list:
         """The Hessians of the blocks: what they keep serves every product."""
         return held(self._terms)
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Those of the same Hessian in memory."""
+        return self._outline.costs
+
+    # ---- sums over rows -------------------------------------------------------------
 
     def _matmat(self, V: Array) -> Array:
         V = np.asarray(V, self.dtype)
@@ -132,18 +181,71 @@ class BlockHessian(Curvature):
         return own + self.ridge[:, None] * V
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
-        """Return the diagonal, exactly."""
-        return tree_sum([each(_diagonal, H) for H in self._held]) + self.ridge
+        """Return the diagonal, or its estimate from probes that all rows share."""
+        seed = None if n_probes is None else _seed(random_state)
+        terms = [each(_diagonal, H, n_probes, seed) for H in self._held]
+        return tree_sum(terms) + self.ridge
 
     def _array(self) -> Array:
         out = tree_sum([each(_dense, H) for H in self._held])
         # What another task gave may be read only.
         return out + np.diag(self.ridge)
 
+    def kronecker_sums(self, n_probes: int | None = None, key: int = 0) -> list[Array]:
+        """Return the sums of Kronecker factors; see GaussNewtonHessian."""
+        pairs = zip(self._held, self._places, strict=True)
+        flat = tree_sum([each(_kronecker, H, n_probes, key, at) for H, at in pairs])
+        sides = [
+            side for pair in zip(*self.network.shapes, strict=True) for side in pair
+        ]
+        cuts = np.cumsum(np.square(sides))[:-1]
+        parts = zip(np.split(flat, cuts), sides, strict=True)
+        return [part.reshape(side, side) for part, side in parts]
+
+    # ---- questions to rows that are fetched -----------------------------------------
+
+    def entries(self, rows: Array, columns: Array) -> Array:
+        """Return the block of these rows and columns."""
+        return self._whole.entries(rows, columns)
+
+    def entry_blocks(self, pairs: list[tuple[Array, Array]]) -> list[Array]:
+        """Return several blocks."""
+        return self._whole.entry_blocks(pairs)
+
+    def grams_of(self, groups: Array, alike: Array) -> list[Array] | None:
+        """Return Gram matrices of groups of parameters, where they are at hand."""
+        return self._whole.grams_of(groups, alike)
+
+    # ---- other matrices of the same rows --------------------------------------------
+
+    def restricted(self, index: Array) -> Curvature:
+        """Return the Hessian on some parameters, where the others do not move."""
+        return self._mapped("restricted", index)
+
+    def scaled(self, d: Array) -> Curvature:
+        """Return ``diag(d) H diag(d)``, with all that H offers if d is by inputs."""
+        mapped = self._mapped("scaled", d)
+        return mapped if "root" in mapped.offers else super().scaled(d)
+
+    def rounded(self) -> Curvature:
+        """Return the same matrix in single precision."""
+        mapped = self._mapped("rounded")
+        return self if mapped.dtype == self.dtype else mapped
+
+    def _mapped(self, name: str, *args: Any) -> "BlockHessian":
+        """Return what a method makes of each block's."""
+        own = [each(_same, x) for x in args]
+        return BlockHessian(
+            [each(_called, name, H, *own) for H in self._held],
+            self._places,
+            getattr(self._outline, name)(*args),
+            lambda: getattr(self._whole, name)(*args),
+        )
+
 
 def in_blocks(X: Array) -> bool:
     """Say whether rows are of blocks."""
-    return isinstance(X, LazyRows) and isinstance(X.X, Blocks)
+    return isinstance(X, LazyRows) and X.in_blocks
 
 
 def moments_of(X: Array, weights: Array | None) -> Moments:
@@ -152,15 +254,17 @@ def moments_of(X: Array, weights: Array | None) -> Moments:
         return Moments.of(X, weights)
     found = gathered(
         [
-            each(
-                _moments,
-                (block, own, X.steps),
-                None if weights is None else weights[at],
-            )
-            for block, own, at in X.X.located(X.index)
+            each(_moments, some, None if weights is None else weights[at])
+            for some, at in _located(X)
         ]
     )
     return Moments.of_all(found, X.dtype)
+
+
+def _located(X: LazyRows) -> list:
+    """Return rows of blocks, as :func:`_made` takes them, and which of all they are."""
+    found = X.X.located(X.index)
+    return [((block, own, X.steps), at) for block, own, at in found]
 
 
 # ---- tasks ---------------------------------------------------------------------------
@@ -174,10 +278,16 @@ def _made(block: Array, own: Array, steps: tuple) -> Array:
     return rows
 
 
-def _part(rows: tuple, model: tuple, data: tuple, curvature: str) -> Objective:
-    network, loss = model
-    ridge = np.zeros(network.n_parameters, data[1].dtype)
-    return Objective(network, loss, _made(*rows), *data, ridge, curvature)
+def _same(x: Any) -> Any:
+    return x
+
+
+def _part(rows: tuple, targets: Any, weights: Array, model: tuple) -> Objective:
+    network, loss, curvature = model
+    if isinstance(targets, tuple):
+        targets = _made(*targets)
+    ridge = np.zeros(network.n_parameters, weights.dtype)
+    return Objective(network, loss, _made(*rows), targets, weights, ridge, curvature)
 
 
 def _moments(rows: tuple, weights: Array | None) -> Moments:
@@ -185,29 +295,47 @@ def _moments(rows: tuple, weights: Array | None) -> Moments:
 
 
 def _value(part: Objective, theta: Array) -> float:
-    return part.value(theta)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return part._value(theta, None)
 
 
 def _value_and_gradient(part: Objective, theta: Array) -> Array:
-    value, gradient, _ = part.linearize(theta)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, gradient = part._value_and_gradient(theta, None)
     return np.concatenate([[value], gradient])
 
 
 def _hessian(part: Objective, theta: Array) -> Curvature:
-    return part.linearize(theta)[2]
+    return part.hessian(theta)
 
 
 def _data_curvature(part: Objective, theta: Array, total: float) -> Curvature:
     return part.data_curvature(theta, total)
 
 
+def _called(name: str, H: Curvature, *args: Any) -> Curvature:
+    return getattr(H, name)(*args)
+
+
 def _product(H: Curvature, V: Array) -> Array:
     return H @ V
 
 
-def _diagonal(H: Curvature) -> Array:
-    return H.diagonal()
+def _diagonal(H: Curvature, n_probes: int | None, seed: int | None) -> Array:
+    return H.diagonal(n_probes, seed)
 
 
 def _dense(H: Curvature) -> Array:
     return H.toarray()
+
+
+def _kronecker(H: Any, n_probes: int | None, key: int, at: Any) -> Array:
+    rows = np.arange(at.start, at.stop) if isinstance(at, slice) else at
+    return np.concatenate([x.ravel() for x in H.kronecker_sums(n_probes, key, rows)])
+
+
+def _seed(random_state: Any) -> int:
+    """Return a seed that is the same for all blocks."""
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(generator(random_state).integers(2**31 - 1))

@@ -38,7 +38,7 @@ class Blocks:
         self.blocks = held(blocks)
         facts = gathered([each(_facts, block) for block in self.blocks])
         lengths, widths, dtypes, sizes = zip(*facts, strict=True)
-        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.starts: Array = np.concatenate([[0], np.cumsum(lengths)])
         self.shape, self.dtype = (int(self.starts[-1]), widths[0]), dtypes[0]
         self.nbytes = sum(sizes)
 
@@ -65,7 +65,7 @@ class Blocks:
                 if stop > start:
                     yield block, slice(None), slice(start, stop)
             return
-        which = np.searchsorted(self.starts, index, side="right") - 1
+        which: Array = np.searchsorted(self.starts, index, side="right") - 1
         order = np.argsort(which, kind="stable")
         bounds = np.searchsorted(which[order], np.arange(len(self.blocks) + 1))
         for k, block in enumerate(self.blocks):

@@ -1,5 +1,6 @@
 """Rows that are made a slice at a time, of data beyond the working memory."""
 
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import is_foreign, precision
+from skgnh.blocks import Blocks
 from skgnh.memory import fits
 
 Array = Any
@@ -21,7 +24,7 @@ class LazyRows:
     """Rows of X after some steps, made anew whenever they are asked for.
 
     A slice of them is an array, as of an array. So is a choice of them that fits the
-    working memory; one that does not is made as lazily as the whole.
+    working memory; one that does not, or that is of blocks, is as lazy as the whole.
 
     Parameters
     ----------
@@ -31,6 +34,8 @@ class LazyRows:
         Applied in turn to some rows, each row by itself.
     index : ndarray of int of shape (n,), optional
         Which rows of X; all if None.
+    one : {ndarray, CSR} of shape (1, f'), optional
+        One of the rows, where it is known, so that none is made.
 
     Examples
     --------
@@ -47,10 +52,14 @@ class LazyRows:
     ndim = 2
 
     def __init__(
-        self, X: Array, steps: tuple[Callable, ...] = (), index: Array | None = None
+        self,
+        X: Array,
+        steps: tuple[Callable, ...] = (),
+        index: Array | None = None,
+        one: Array | None = None,
     ):
         self.X, self.steps, self.index = X, steps, index
-        one = self._made(slice(0, 1))
+        self._one = one = self._made(slice(0, 1)) if one is None else one
         n = X.shape[0] if index is None else len(index)
         self.shape, self.dtype = (n, one.shape[1]), one.dtype
         self.is_sparse = sparse.issparse(one)
@@ -71,7 +80,7 @@ class LazyRows:
 
     def then(self, step: Callable) -> "LazyRows":
         """Return the rows after one more step."""
-        return LazyRows(self.X, (*self.steps, step), self.index)
+        return LazyRows(self.X, (*self.steps, step), self.index, step(self._one))
 
     def astype(self, dtype: Any, copy: bool = True) -> "LazyRows":
         """Return the rows in another precision."""
@@ -87,8 +96,18 @@ class LazyRows:
             index = np.flatnonzero(index)
         if self.index is not None:
             index = self.index[index]
-        some = LazyRows(self.X, self.steps, index)
-        return self._made(index) if fits(_COPIES * some.nbytes) else some
+        some = LazyRows(self.X, self.steps, index, self._one)
+        return some if self.in_blocks or not some.may_be_made else some[:]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether they are of blocks that lie elsewhere."""
+        return isinstance(self.X, Blocks)
+
+    @property
+    def may_be_made(self) -> bool:
+        """Whether all of them would fit the working memory."""
+        return fits(_COPIES * self.nbytes)
 
     def _made(self, rows: Any) -> Array:
         made = _picked(self.X, rows)
@@ -121,6 +140,8 @@ def _picked(X: Array, rows: Any) -> Array:
 
 def lazily(X: Array) -> Array:
     """Return X, or where copies of it would not fit the working memory, lazy rows."""
+    if is_foreign(X):
+        return X
     is_here = isinstance(X, np.ndarray) or sparse.issparse(X)
     return X if is_here and fits(_COPIES * nbytes_of(X)) else LazyRows(X)
 
@@ -137,6 +158,8 @@ def is_sparse(X: Array) -> bool:
 
 def nbytes_of(X: Array) -> int:
     """Return how many bytes the numbers of rows take, or would take."""
+    if is_foreign(X):
+        return math.prod(X.shape) * precision(X).itemsize
     return X.nbytes if hasattr(X, "nbytes") else sum(x.nbytes for x in _arrays(X))
 
 
@@ -151,9 +174,9 @@ def release(X: Array) -> None:
     The kernel would do so once memory is short. Until then they count as the process's.
     """
     for mapped in _mappings(X):
-        # What is written to a private copy would be lost.
+        # What is written to a private copy would be lost. NumPy's stubs know no _mmap.
         if mapped.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _arrays(X: Array) -> list[Array]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import empty, is_foreign, on_device, pick, precision
 from skgnh.lazy_rows import LazyRows
 from skgnh.memory import fits, rows_per_chunk, slices
 from skgnh.network import MLP, Trace
@@ -66,13 +67,13 @@ class Linearization:
         # Half of the working memory is left to what is done with the trace.
         if isinstance(self.inputs, LazyRows):
             return None
-        if fits(2 * self.n_rows * hidden * self.theta.dtype.itemsize):
+        if fits(2 * self.n_rows * hidden * precision(self.theta).itemsize):
             return self.network.trace(self.theta, self.inputs)
         return None
 
     def made(self, rows: slice) -> Trace:
         """Return the forward pass of some rows, made and not kept."""
-        return self.network.trace(self.theta, self.inputs[rows])
+        return self.network.trace(self.theta, pick(self.inputs, rows))
 
     def trace(self, rows: slice) -> Trace:
         """Return the forward pass of some rows: a view of what is kept, or made."""
@@ -83,7 +84,7 @@ class Linearization:
 
     def output(self, rows: slice) -> Array:
         """Return the outputs z of some rows, keeping nothing."""
-        return self.network.outputs(self.theta, self.inputs[rows])
+        return self.network.outputs(self.theta, pick(self.inputs, rows))
 
     # ---- sums over rows -------------------------------------------------------------
 
@@ -101,10 +102,10 @@ class Linearization:
             ``source(rows)`` for a slice; :meth:`trace` if None.
         """
         source = self.trace if source is None else source
-        nbytes = numbers_per_row * self.theta.dtype.itemsize
+        nbytes: float = numbers_per_row * precision(self.theta).itemsize
         if isinstance(self.inputs, LazyRows):
             nbytes += self.inputs.bytes_to_make
-        size = rows_per_chunk(nbytes)
+        size = rows_per_chunk(nbytes, cached=not on_device(self.theta))
         # Even no rows have a sum.
         for rows in slices(self.n_rows, size) or [slice(0, 0)]:
             yield rows, source(rows)
@@ -187,18 +188,19 @@ class Linearization:
                 if sparse.issparse(x):
                     kept.append(x)
                 else:
-                    kept[rows] = x
+                    kept[rows, ...] = x
         return [
             sparse.vstack(kept, "csr") if sparse.issparse(x) else kept
             for kept, x in zip(out, made, strict=True)
         ]
 
-    def _room(self, x: Array, order: str) -> Any:
+    def _room(self, x: Array, order: Any) -> Any:
         """Return room for arrays like x over all rows; a list for sparse ones."""
         if sparse.issparse(x):
             return []
-        return np.empty((self.n_rows, *x.shape[1:]), x.dtype, order)
+        shape = (self.n_rows, *x.shape[1:])
+        return empty(shape, x) if is_foreign(x) else np.empty(shape, x.dtype, order)
 
     def take(self, rows: Array) -> "Linearization":
         """Return the linearisation over some of the rows."""
-        return Linearization(self.network, self.theta, self.inputs[rows])
+        return Linearization(self.network, self.theta, pick(self.inputs, rows))

@@ -10,9 +10,10 @@ function costs O(n d), or O(n k d). `has_diagonal_root` says whether S is diagon
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from array_api_compat import array_namespace
+from skgnh.arrays import namespace
 
 Array = Any
 
@@ -25,7 +26,7 @@ _NEAREST = 1e-7
 
 def _log(mean: Array) -> Array:
     """Return the finite logarithm of a mean."""
-    xp = array_namespace(mean)
+    xp = namespace(mean)
     return xp.log(xp.clip(mean, _NEAREST, None))
 
 
@@ -52,7 +53,7 @@ class HalfSquaredError:
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         return 0.5 * xp.mean((z - y) ** 2, axis=1)
 
     def gradient(self, mean: Array, y: Array) -> Array:
@@ -108,6 +109,7 @@ class _DiagonalRoot:
 
     has_diagonal_root = True
     is_equivariant = False
+    scale: Callable[[Array], Array]
 
     def gradient(self, mean: Array, y: Array) -> Array:
         """Return the derivative in z, of shape (n, d)."""
@@ -133,7 +135,7 @@ class HalfPoissonDeviance(_DiagonalRoot):
 
     def mean(self, z: Array) -> Array:
         """Return the predicted mean exp(z)."""
-        return array_namespace(z).exp(z)
+        return namespace(z).exp(z)
 
     def link(self, mean: Array) -> Array:
         """Return the z of a mean, log(mean)."""
@@ -141,7 +143,7 @@ class HalfPoissonDeviance(_DiagonalRoot):
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         positive = xp.where(y > 0, y, xp.ones_like(y))
         return xp.sum(y * xp.log(positive) - y * z - y + xp.exp(z), axis=1)
 
@@ -151,7 +153,7 @@ class HalfPoissonDeviance(_DiagonalRoot):
 
     def accepts(self, y: Array) -> bool:
         """Say whether all targets lie in the domain."""
-        return bool(array_namespace(y).all(y >= 0))
+        return bool(namespace(y).all(y >= 0))
 
     def log_likelihood(self, loss: float, d: int, dispersion: float) -> float:
         """Return the extended quasi-likelihood of a row of mean loss, up to a constant.
@@ -182,7 +184,7 @@ class BinaryCrossEntropy(_NoDispersion, _DiagonalRoot):
 
     def mean(self, z: Array) -> Array:
         """Return the probabilities p = 1 / (1 + exp(-z)), exact far below 0.5 too."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         return xp.exp(-xp.logaddexp(xp.zeros_like(z), -z))
 
     def link(self, mean: Array) -> Array:
@@ -191,7 +193,7 @@ class BinaryCrossEntropy(_NoDispersion, _DiagonalRoot):
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         zero = xp.zeros_like(z)
         wrong_no, wrong_yes = xp.logaddexp(zero, z), xp.logaddexp(zero, -z)
         return xp.sum((1 - y) * wrong_no + y * wrong_yes, axis=1)
@@ -202,7 +204,7 @@ class BinaryCrossEntropy(_NoDispersion, _DiagonalRoot):
 
     def accepts(self, y: Array) -> bool:
         """Say whether all targets lie in the domain."""
-        return bool(array_namespace(y).all((y >= 0) & (y <= 1)))
+        return bool(namespace(y).all((y >= 0) & (y <= 1)))
 
 
 class SoftmaxCrossEntropy(_NoDispersion):
@@ -220,7 +222,7 @@ class SoftmaxCrossEntropy(_NoDispersion):
 
     def mean(self, z: Array) -> Array:
         """Return the probabilities p."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         p = xp.exp(z - xp.max(z, axis=1, keepdims=True))
         return p / xp.sum(p, axis=1, keepdims=True)
 
@@ -230,7 +232,7 @@ class SoftmaxCrossEntropy(_NoDispersion):
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of each row, of shape (n,)."""
-        xp = array_namespace(z)
+        xp = namespace(z)
         z = z - xp.max(z, axis=1, keepdims=True)
         return xp.log(xp.sum(xp.exp(z), axis=1)) - xp.sum(y * z, axis=1)
 
@@ -240,20 +242,20 @@ class SoftmaxCrossEntropy(_NoDispersion):
 
     def root(self, mean: Array, x: Array) -> Array:
         """Return S x."""
-        xp = array_namespace(mean)
+        xp = namespace(mean)
         p = mean[:, None, :]
         x = p**0.5 * x
         return x - p * xp.sum(x, axis=2, keepdims=True)
 
     def root_adjoint(self, mean: Array, u: Array) -> Array:
         """Return S^T u."""
-        xp = array_namespace(mean)
+        xp = namespace(mean)
         p = mean[:, None, :]
         return p**0.5 * (u - xp.sum(p * u, axis=2, keepdims=True))
 
     def accepts(self, y: Array) -> bool:
         """Say whether all targets lie in the domain."""
-        xp = array_namespace(y)
+        xp = namespace(y)
         total = xp.sum(y, axis=1)
         return bool(xp.all(y >= 0) and xp.all(xp.abs(total - 1) < 1e-3))
 

@@ -44,13 +44,18 @@ def require(nbytes: float, what: str, instead: str) -> None:
         )
 
 
-def rows_per_chunk(bytes_per_row: float) -> int:
-    """Return how many rows of `bytes_per_row` to take at a time, at least one."""
-    cached, allowed = (
+def rows_per_chunk(bytes_per_row: float, cached: bool = True) -> int:
+    """Return how many rows of `bytes_per_row` to take at a time, at least one.
+
+    Those of a device, which are not to stay in a processor's cache, as many as fit.
+    """
+    if not cached:
+        return max(1, int(working_memory() // max(bytes_per_row, 1)))
+    in_cache, allowed = (
         int(nbytes // max(bytes_per_row, 1))
         for nbytes in (_CACHE_BYTES, working_memory())
     )
-    return max(1, min(max(cached, _MIN_ROWS), allowed))
+    return max(1, min(max(in_cache, _MIN_ROWS), allowed))
 
 
 def parts_that_fit(n_rows: int, bytes_per_row: float) -> list[slice]:

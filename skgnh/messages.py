@@ -2,11 +2,13 @@
 
 import sys
 import warnings
+from types import FrameType
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the user's line that led here, past this package and scikit-learn."""
-    frame, level = sys._getframe(), 0
+    frame: FrameType | None = sys._getframe()
+    level = 0
     while frame is not None:
         level += 1
         package = frame.f_globals.get("__name__", "").partition(".")[0]

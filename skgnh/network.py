@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 from scipy import sparse
 
+from skgnh.arrays import copied, empty, namespace, pick
 from skgnh.lazy_rows import LazyRows
 from skgnh.linalg import check_choice, checked_index
 
@@ -29,17 +29,17 @@ class _Identity:
         return z
 
     def slope(self, a):
-        return array_namespace(a).ones_like(a)
+        return namespace(a).ones_like(a)
 
     def bend(self, a):
-        return array_namespace(a).zeros_like(a)
+        return namespace(a).zeros_like(a)
 
 
 class _Logistic:
     gain = 2.0
 
     def value(self, z):
-        return 0.5 * array_namespace(z).tanh(0.5 * z) + 0.5
+        return 0.5 * namespace(z).tanh(0.5 * z) + 0.5
 
     def slope(self, a):
         return a * (1 - a)
@@ -53,7 +53,7 @@ class _Tanh:
 
     def value(self, z):
         if not (isinstance(z, np.ndarray) and z.dtype == np.float64):
-            return array_namespace(z).tanh(z)
+            return namespace(z).tanh(z)
         # Of doubles NumPy's exp takes a third of the time of its tanh on processors
         # that gather slowly; the error is 3e-16, absolute.
         with np.errstate(over="ignore", under="ignore"):
@@ -74,20 +74,20 @@ class _Relu:
     gain = 6.0
 
     def value(self, z):
-        xp = array_namespace(z)
+        xp = namespace(z)
         return xp.maximum(z, xp.zeros_like(z))
 
     def slope(self, a):
-        return array_namespace(a).astype(a > 0, a.dtype)
+        return namespace(a).astype(a > 0, a.dtype)
 
     def bend(self, a):
-        return array_namespace(a).zeros_like(a)
+        return namespace(a).zeros_like(a)
 
 
 # `slope` and `bend` are s'(z) and s''(z) as functions of the value s(z); at its kink
 # relu has the derivatives of its left side, both zero. `gain` is the constant of Glorot
 # and Bengio's range, as scikit-learn takes it.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Any] = {
     "identity": _Identity(),
     "logistic": _Logistic(),
     "tanh": _Tanh(),
@@ -105,15 +105,13 @@ def append_one(X: Array) -> Array:
     if sparse.issparse(X):
         ones = sparse.csr_array(np.ones((X.shape[0], 1), dtype=X.dtype))
         return sparse.hstack([X, ones], format="csr", dtype=X.dtype)
-    xp = array_namespace(X)
+    xp = namespace(X)
     return xp.concat([X, xp.ones_like(X[:, :1])], axis=1)
 
 
 def _activated(activation: Any, z: Array) -> Array:
     """Return ``(s(z), 1)``."""
-    if not isinstance(z, np.ndarray):
-        return append_one(activation.value(z))
-    out = np.empty((len(z), z.shape[1] + 1), z.dtype)
+    out = empty((z.shape[0], z.shape[1] + 1), z)
     out[:, -1] = 1
     out[:, :-1] = activation.value(z)
     return out
@@ -137,9 +135,9 @@ class Trace(NamedTuple):
     def rows(self, rows: Any) -> "Trace":
         """Return the trace of some rows; of a slice, as views."""
         return Trace(
-            [a[rows] for a in self.inputs],
-            [s[rows] for s in self.slopes],
-            self.outputs[rows],
+            [pick(a, rows) for a in self.inputs],
+            [pick(s, rows) for s in self.slopes],
+            pick(self.outputs, rows),
         )
 
 
@@ -236,8 +234,9 @@ class MLP:
 
     def unpack(self, theta: Array) -> list[Array]:
         """View ``(..., P)`` parameters as layers ``(..., width_out, width_in + 1)``."""
+        xp = namespace(theta)
         return [
-            theta[..., start:stop].reshape(*theta.shape[:-1], *shape)
+            xp.reshape(theta[..., start:stop], (*theta.shape[:-1], *shape))
             for (start, stop), shape in zip(
                 pairwise(self.offsets), self.shapes, strict=True
             )
@@ -247,18 +246,17 @@ class MLP:
         """Return scikit-learn's ``coefs_`` and ``intercepts_`` of theta, as copies."""
         layers = self.unpack(theta)
         return (
-            [layer[:, :-1].T.copy() for layer in layers],
-            [layer[:, -1].copy() for layer in layers],
+            [copied(layer[:, :-1].T) for layer in layers],
+            [copied(layer[:, -1]) for layer in layers],
         )
 
     def from_coefs(self, coefs: list[Array], intercepts: list[Array]) -> Array:
         """Return the vector theta of scikit-learn's ``coefs_`` and ``intercepts_``."""
-        return np.concatenate(
-            [
-                np.column_stack([np.asarray(coef).T, intercept]).ravel()
-                for coef, intercept in zip(coefs, intercepts, strict=True)
-            ]
-        )
+        xp, parts = namespace(coefs[0]), []
+        for coef, intercept in zip(coefs, intercepts, strict=True):
+            pair = [xp.asarray(coef).T, xp.asarray(intercept)[:, None]]
+            parts.append(xp.reshape(xp.concat(pair, axis=1), (-1,)))
+        return xp.concat(parts)
 
     def weight_mask(self) -> Array:
         """Return 1.0 for each weight and 0.0 for each bias, of shape (P,)."""
@@ -337,7 +335,8 @@ class MLP:
 
     def trace(self, theta: Array, inputs: Array) -> Trace:
         """Run forward over inputs ``(x, 1)`` and keep what derivatives need."""
-        kept, slopes = [], []
+        kept: list[Array] = []
+        slopes: list[Array] = []
         for a, z in self._forward(theta, inputs):
             if kept:
                 activation = ACTIVATIONS[self.activations[len(slopes)]]
@@ -354,17 +353,20 @@ class MLP:
         Forward mode: O(n k P) in all; each is of shape (n, k, width_(l+1)). It begins
         at the first layer that theta holds.
         """
-        n, k = trace.outputs.shape[0], directions.shape[0]
+        xp, (k, _) = namespace(directions), directions.shape
+        n = trace.outputs.shape[0]
         layers, dz = self.matrices(theta), None
         moved = dict(zip(self.moving, self.unpack(directions), strict=True))
         for depth in range(self.moving[0], len(layers)):
             if dz is not None:
                 da = dz * trace.slopes[depth - 1][:, None, :]
                 weights = layers[depth][:, :-1]
-                dz = (da.reshape(n * k, -1) @ weights.T).reshape(n, k, -1)
+                flat = xp.reshape(da, (n * k, -1)) @ weights.T
+                dz = xp.reshape(flat, (n, k, -1))
             if depth in moved:
                 a = trace.inputs[depth]
-                own = (a @ moved[depth].reshape(-1, a.shape[1]).T).reshape(n, k, -1)
+                flat = a @ xp.reshape(moved[depth], (-1, a.shape[1])).T
+                own = xp.reshape(flat, (n, k, -1))
                 if dz is not None:
                     own += dz
                 dz = own
@@ -386,7 +388,7 @@ class MLP:
         of the outputs in z_l, of each layer that theta holds. With `last`, the seeds
         are those of this layer.
         """
-        n, k = seeds.shape[:2]
+        xp, (n, k) = namespace(seeds), seeds.shape[:2]
         layers = self.matrices(theta)[: None if last is None else last + 1]
         B, first = seeds, self.moving[0]
         for depth in range(len(layers) - 1, first - 1, -1):
@@ -394,7 +396,7 @@ class MLP:
                 yield depth, B
             if depth > first:
                 weights = layers[depth][:, :-1]
-                B = (B.reshape(n * k, -1) @ weights).reshape(n, k, -1)
+                B = xp.reshape(xp.reshape(B, (n * k, -1)) @ weights, (n, k, -1))
                 B *= trace.slopes[depth - 1][:, None, :]
 
     def pullback(self, theta: Array, trace: Trace, seeds: Array) -> Array:
@@ -402,12 +404,11 @@ class MLP:
 
         Seeds are of shape (n, k, d), the result of shape (k, P): O(n k P).
         """
-        xp = array_namespace(seeds)
-        n, k = seeds.shape[:2]
-        out = xp.empty((k, self.n_parameters), dtype=seeds.dtype)
+        xp, (n, k) = namespace(seeds), seeds.shape[:2]
+        out = empty((k, self.n_parameters), seeds)
         for depth, B in self.carry_back(theta, trace, seeds):
-            block = B.reshape(n, -1).T @ trace.inputs[depth]
+            block = xp.reshape(B, (n, -1)).T @ trace.inputs[depth]
             at = self.moving.index(depth)
             start, stop = self.offsets[at : at + 2]
-            out[:, start:stop] = block.reshape(k, -1)
+            out[:, start:stop] = xp.reshape(block, (k, -1))
         return out

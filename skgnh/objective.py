@@ -1,11 +1,15 @@
 """The training objective: mean loss of a network plus the penalty of its weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, copied, namespace, pick, precision, put
+from skgnh.lazy_rows import made
 from skgnh.linalg import Curvature, check_choice
 from skgnh.linearization import Linearization
+from skgnh.memory import parts_that_fit
 from skgnh.operators import (
     ExactHessian,
     GaussNewtonHessian,
@@ -46,6 +50,22 @@ class Objective:
     ------
     ValueError
         If there is no such curvature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+
+    >>> from skgnh.objective import Objective
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> value, gradient, H = objective.linearize(theta)
+    >>> gradient.shape, H.shape
+    ((10,), (10, 10))
     """
 
     def __init__(
@@ -108,13 +128,33 @@ class Objective:
         """Return inputs, targets and weights of sum one over some rows."""
         if rows is None:
             return self.inputs, self.targets, self.weights
-        weights = self.weights[rows]
+        weights = pick(self.weights, rows)
         # Rows without weight have no mean; their sum is zero.
-        weights = weights / (weights.sum() or 1)
-        return self.inputs[rows], self.targets[rows], weights
+        weights = weights / (float(namespace(weights).sum(weights)) or 1)
+        return pick(self.inputs, rows), pick(self.targets, rows), weights
+
+    def of_parts(self, of: Callable, *args: Any) -> list:
+        """Return ``of(part, *args)`` of the objectives of which this one is the sum.
+
+        A single one, itself, but where rows lie in blocks.
+        """
+        return [of(self, *args)]
+
+    def summed(self, of: Callable, *args: Any) -> Any:
+        """Return the sum of what :meth:`of_parts` does."""
+        return of(self, *args)
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets, of shape (d,)."""
+        return self.summed(_mean_target)
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs (d,) that are the same for all rows."""
+        return self.summed(_loss_of_constant, z)
 
     def _penalty(self, theta: Array) -> float:
-        return 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
+        xp = namespace(theta)
+        return 0.5 * float(xp.sum(self.ridge * theta**2, dtype=xp.float64))
 
     def value(self, theta: Array, rows: Array | None = None) -> float:
         """Return f(theta) over all rows or some, O(n P).
@@ -125,18 +165,22 @@ class Objective:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             if rows is None:
-                self._known = theta.copy(), *self._value_and_gradient(theta, None)
+                self._known = copied(theta), *self._value_and_gradient(theta, None)
                 return self._known[1] + self._penalty(theta)
-            inputs, targets, weights = self._rows(rows)
-            linearization = Linearization(self.network, theta, inputs)
+            return self._value(theta, rows) + self._penalty(theta)
 
-            def part(span, z):
-                losses = self.loss.value(z, targets[span])
-                return [float(np.dot(weights[span].astype(float), losses))]
+    def _value(self, theta: Array, rows: Array | None) -> float:
+        """Return f(theta) without the penalty."""
+        inputs, targets, weights = self._rows(rows)
+        linearization = Linearization(self.network, theta, inputs)
 
-            numbers = 2 * max(self.network.layer_units[1:])
-            (total,) = linearization.sum(part, numbers, linearization.output)
-            return total + self._penalty(theta)
+        def part(span, z):
+            losses = self.loss.value(z, pick(targets, span))
+            return [total_of(pick(weights, span), losses)]
+
+        numbers = 2 * max(self.network.layer_units[1:])
+        (total,) = linearization.sum(part, numbers, linearization.output)
+        return total
 
     def linearize(
         self,
@@ -149,19 +193,23 @@ class Objective:
         The cost is one gradient, O(n P), or none where :meth:`value` has made it.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            if rows is None and np.array_equal(theta, self._known[0]):
+            if rows is None and _is_same(theta, self._known[0]):
                 value, gradient = self._known[1:]
             else:
                 value, gradient = self._value_and_gradient(theta, rows)
             value += self._penalty(theta)
             gradient = gradient + self.ridge * theta
-        inputs, targets, weights = self._rows(curvature_rows)
+        return value, gradient, self.hessian(theta, curvature_rows)
+
+    def hessian(
+        self, theta: Array, rows: Array | None = None
+    ) -> GaussNewtonHessian | ExactHessian:
+        """Return the Hessian over all rows or some."""
+        inputs, targets, weights = self._rows(rows)
         linearization = Linearization(self.network, theta, inputs)
         if self.curvature == "exact":
-            H = ExactHessian(linearization, self.loss, targets, weights, self.ridge)
-        else:
-            H = GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
-        return value, gradient, H
+            return ExactHessian(linearization, self.loss, targets, weights, self.ridge)
+        return GaussNewtonHessian(linearization, self.loss, weights, self.ridge)
 
     def _value_and_gradient(
         self, theta: Array, rows: Array | None
@@ -171,12 +219,12 @@ class Objective:
         linearization = Linearization(self.network, theta, inputs)
 
         def part(span, trace):
-            y = targets[span]
+            y, w = pick(targets, span), pick(weights, span)
             losses = self.loss.value(trace.outputs, y)
             seeds = self.loss.gradient(self.loss.mean(trace.outputs), y)
-            seeds = weights[span, None, None] * seeds[:, None, :]
-            gradient = self.network.pullback(theta, trace, seeds)[0]
-            return float(np.dot(weights[span].astype(float), losses)), gradient
+            seeds = w[:, None, None] * seeds[:, None, :]
+            gradient = self.network.pullback(theta, trace, seeds)[0, :]
+            return total_of(w, losses), gradient
 
         numbers = 4 * max(self.network.layer_units[1:])
         return tuple(linearization.sum(part, numbers, linearization.made))
@@ -187,10 +235,37 @@ class Objective:
         """Return the GNH of `total` times the mean loss, in double precision."""
         inputs, _, weights = self._rows(rows)
         linearization = Linearization(
-            self.network, theta.astype(np.float64), inputs.astype(np.float64)
+            self.network, *(as_precision(x, np.float64) for x in (theta, inputs))
         )
-        weights = weights.astype(np.float64) * total
+        weights = as_precision(weights, np.float64) * total
         return GaussNewtonHessian(linearization, self.loss, weights)
+
+
+def total_of(weights: Array, losses: Array) -> float:
+    """Return the weighted sum in double precision."""
+    return float(as_precision(weights, np.float64) @ as_precision(losses, np.float64))
+
+
+def _is_same(theta: Array, known: Array | None) -> bool:
+    if known is None or theta.shape != known.shape:
+        return False
+    return bool(namespace(theta).all(theta == known))
+
+
+def _mean_target(part: Objective) -> Array:
+    return part.weights @ made(part.targets)
+
+
+def _loss_of_constant(part: Objective, z: Array) -> float:
+    weights, y = part.weights, part.targets
+    z = namespace(z).broadcast_to(z, y.shape)
+    bytes_per_row = 4 * y.shape[1] * precision(y).itemsize
+    with np.errstate(all="ignore"):
+        # In one part unless its temporaries do not fit.
+        return sum(
+            total_of(pick(weights, k), part.loss.value(pick(z, k), pick(y, k)))
+            for k in parts_that_fit(y.shape[0], bytes_per_row)
+        )
 
 
 class RestrictedObjective:
@@ -204,6 +279,23 @@ class RestrictedObjective:
         Where the others are held.
     index : ndarray of int of shape (k,)
         Which parameters are free.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective, RestrictedObjective
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> last = np.arange(6, 10)  # the weights of the output, and its bias
+    >>> restricted = RestrictedObjective(objective, theta, last)
+    >>> value, gradient, H = restricted.linearize(theta[last])
+    >>> gradient.shape, H.shape
+    ((4,), (4, 4))
     """
 
     def __init__(self, objective: Objective, theta: Array, index: Array):
@@ -214,19 +306,23 @@ class RestrictedObjective:
     @property
     def ridge(self) -> Array:
         """Curvature of the penalty at the free parameters, of shape (k,)."""
-        return self._objective.ridge[self.index]
+        return pick(self._objective.ridge, self.index)
 
     @ridge.setter
     def ridge(self, ridge: Array) -> None:
-        whole = self._objective.ridge.copy()
-        whole[self.index] = ridge
-        self._objective.ridge = whole
+        self._objective.ridge = put(self._objective.ridge, self.index, ridge)
 
     def expand(self, free: Array) -> Array:
         """Return all parameters, of shape (P,)."""
-        theta = self._theta.copy()
-        theta[self.index] = free
-        return theta
+        return put(self._theta, self.index, free)
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
 
     def value(self, free: Array, rows: Array | None = None) -> float:
         """Return the objective; see :meth:`Objective.value`."""
@@ -241,4 +337,4 @@ class RestrictedObjective:
         """Return value, gradient and Hessian; see :meth:`Objective.linearize`."""
         theta = self.expand(free)
         value, gradient, H = self._objective.linearize(theta, rows, curvature_rows)
-        return value, gradient[self.index], H.restricted(self.index)
+        return value, pick(gradient, self.index), H.restricted(self.index)

@@ -177,7 +177,7 @@ class _Graph:
             z = self.affine(z, [("Mul", outputs.scale), ("Add", outputs.mean)])
         if model.out_activation_ == "identity":
             return z
-        axis = {"axis": 1} if model.out_activation_ == "softmax" else {}
+        axis: dict[str, Any] = {"axis": 1} if model.out_activation_ == "softmax" else {}
         return self.add(_OPERATORS[model.out_activation_], z, **axis)
 
 

@@ -30,6 +30,15 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from sklearn.base import clone
 
+from skgnh.arrays import (
+    add_to_diagonal,
+    as_precision,
+    contiguous,
+    copied,
+    like,
+    namespace,
+    to_host,
+)
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require
@@ -64,7 +73,9 @@ class _Outputs:
 
     def root(self, mean: Array, x: Array) -> Array:
         # Who asks goes on in place: a copy.
-        return x - x.mean(axis=-1, keepdims=True) if self._contrasts else x.copy()
+        if not self._contrasts:
+            return copied(x)
+        return x - namespace(x).mean(x, axis=-1, keepdims=True)
 
     root_adjoint = root
 
@@ -111,7 +122,8 @@ class LaplacePosterior:
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.factor.name}, {len(self.theta)} parameters)"
+            f"{type(self).__name__}({self.factor.name}, "
+            f"{self.theta.shape[0]} parameters)"
         )
 
     # ---- of parameters --------------------------------------------------------------
@@ -131,7 +143,7 @@ class LaplacePosterior:
             O(P storage) by the others; never negative.
         """
         found = self.factor.inverse_quadratic(rows * self.scale, self._damping)
-        return np.maximum(found, 0)
+        return namespace(found).clip(found, 0.0, None)
 
     def covariance(self, rows: Array) -> Array:
         r"""Return :math:`j^T \Lambda^{-1} j'` of all pairs of rows, (k, k).
@@ -141,7 +153,7 @@ class LaplacePosterior:
         ValueError
             If the array exceeds the working memory.
         """
-        k = len(rows)
+        k = rows.shape[0]
         require(
             8 * k * (k + rows.shape[1]),
             f"The covariance of {k} outputs",
@@ -149,15 +161,13 @@ class LaplacePosterior:
         )
         C = rows @ self.solve(rows.T)
         C = 0.5 * (C + C.T)
-        C.flat[:: k + 1] = self.variance(rows)
-        return C
+        own = namespace(C).linalg.diagonal(C)
+        return add_to_diagonal(C, self.variance(rows) - own)
 
     def solve(self, columns: Array) -> Array:
         r"""Return :math:`\Lambda^{-1}` times columns (P, k), at a solve each."""
         scale = self.scale[:, None]
-        return scale * self.factor.solve(
-            np.ascontiguousarray(scale * columns), self._damping
-        )
+        return scale * self.factor.solve(contiguous(scale * columns), self._damping)
 
     def sample(self, n: int, rng: Any) -> Array:
         """Draw parameters.
@@ -186,10 +196,11 @@ class LaplacePosterior:
 
     def logdet(self) -> float:
         r"""Return :math:`\log\det \Lambda` of the parameters that are not held."""
-        held = self.scale == 0
+        scale = to_host(self.scale)
+        held = scale == 0
         inner = self.factor.logdet(self._damping)
         inner -= np.count_nonzero(held) * np.log(self._damping)
-        return float(inner - 2 * np.log(self.scale[~held]).sum())
+        return float(inner - 2 * np.log(scale[~held]).sum())
 
     def data_precision(self, most: int) -> Array:
         r"""Return H, the data's part of :math:`\Lambda`, (P, P), or a diagonal, (P,).
@@ -251,11 +262,13 @@ class LaplacePosterior:
             if by_layer:
                 return [factor.inverse_quadratic_of(made, self._damping)]
             J = made.array()
-            return [self.variance(J.reshape(-1, J.shape[2])).reshape(J.shape[:2])]
+            xp = namespace(J)
+            found = self.variance(xp.reshape(J, (-1, J.shape[2])))
+            return [xp.reshape(found, J.shape[:2])]
 
         columns = 2 if by_layer else 2 * self.network.n_parameters
         (found,) = root.linearization.collect(part, *root.walk_anew(columns))
-        return np.maximum(found, 0)
+        return namespace(found).clip(found, 0.0, None)
 
     def output_rows(self, inputs: Array) -> Array:
         """Return the derivatives of the outputs in the parameters, of shape (n, d, P).
@@ -272,12 +285,12 @@ class LaplacePosterior:
     def sample_outputs(self, inputs: Array, n: int, rng: Any) -> Array:
         """Draw deviations of the outputs, (n_rows, d, n): a tangent a draw, O(n P)."""
         moved = self._root(inputs) @ self._deviations(n, rng).T
-        return moved.reshape(inputs.shape[0], -1, n)
+        return namespace(moved).reshape(moved, (inputs.shape[0], -1, n))
 
     def _root(self, inputs: Array, contrasts: bool = False) -> GaussNewtonRoot:
         """Return the derivative of the outputs."""
         linearization = Linearization(self.network, self.theta, inputs)
-        weights = np.ones(inputs.shape[0])
+        weights = like(np.ones(inputs.shape[0]), self.theta)
         return GaussNewtonRoot(linearization, _Outputs(contrasts), weights)
 
 
@@ -317,17 +330,33 @@ def laplace(
     LaplacePosterior or None
         None where there are too many parameters for an array and some are held, which
         no other form can do, or where curvature is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.posterior import laplace
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> laplace(objective, theta, scale=np.ones(10), total=40.0)
+    LaplacePosterior(Dense, 10 parameters)
     """
-    scale = np.asarray(scale, dtype=np.float64)
+    scale = like(np.asarray(scale, dtype=np.float64), theta)
     M = objective.data_curvature(theta, total).scaled(scale)
     d = objective.network.n_outputs
     form = _form(M, d, solver)
     if not form.serves(M):
         return None
-    rows = _some_rows(M, len(objective.weights), form, rng)
+    rows = _some_rows(M, objective.weights.shape[0], form, rng)
     if rows is not None:
         M = objective.data_curvature(theta, total, rows).scaled(scale)
-    largest = float(np.max(M.diagonal(_SCALE_PROBES, 0), initial=0.0))
+    diagonal = M.diagonal(_SCALE_PROBES, 0)
+    largest = max(float(namespace(diagonal).max(diagonal)), 0.0)
     if not np.isfinite(largest):
         return None
     factor, rounding = form.factor(M), _ROUNDING * np.finfo(float).eps * largest
@@ -338,7 +367,7 @@ def laplace(
             detached = factor.detached(damping)
         except LinAlgError:
             continue
-        theta = theta.astype(np.float64)
+        theta = as_precision(theta, np.float64, copy=True)
         return LaplacePosterior(objective.network, theta, scale, detached, damping)
     return None
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
+from skgnh.arrays import as_precision, like, namespace, pick, precision, to_host
 from skgnh.lazy_rows import LazyRows, nbytes_of
 from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
@@ -17,6 +18,11 @@ Array = Any
 
 # Least standard deviation of a column that is not taken as constant.
 _LEAST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+
+
+def diagonal_matrix(d: Array) -> Array:
+    """Return diag(d), sparse: ``diags_array`` of SciPy 1.12, for older releases."""
+    return sparse.dia_array((d[None], 0), shape=(len(d),) * 2)
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,10 @@ class Moments:
         parts = parts_that_fit(n, 3 * nbytes_of(X) / max(1, n))
         return cls.of_all(
             (
-                cls._of_few(X[rows], None if weights is None else weights[rows])
+                cls._of_few(pick(X, rows), None if weights is None else weights[rows])
                 for rows in parts
             ),
-            X.dtype,
+            precision(X),
         )
 
     @classmethod
@@ -61,16 +67,18 @@ class Moments:
         total = float(X.shape[0] if weights is None else weights.sum())
         size = _largest(X)
         if sparse.issparse(X):
-            unit = sparse.csr_array(X) @ sparse.diags_array(1 / size)
+            unit = sparse.csr_array(X) @ diagonal_matrix(1 / size)
             unit = sparse.csr_matrix(unit.astype(np.float64))
             w = None if weights is None else np.asarray(weights, dtype=np.float64)
             mean, variance = mean_variance_axis(unit, axis=0, weights=w)
         else:
-            unit = X / size
-            mean = np.average(unit, axis=0, weights=weights)
-            variance = np.average((unit - mean) ** 2, axis=0, weights=weights)
+            unit = X / like(size, X)
+            w = None if weights is None else like(weights, X)
+            mean = _average(unit, w)
+            variance = to_host(_average((unit - mean) ** 2, w))
+            mean = to_host(mean)
         own = cls(total, mean, np.sqrt(variance))
-        return cls(total, mean * size, _deviation(own, X.dtype) * size)
+        return cls(total, mean * size, _deviation(own, precision(X)) * size)
 
     def merged(self, other: "Moments") -> "Moments":
         """Return the moments of both sets of rows together."""
@@ -100,12 +108,24 @@ def _deviation(moments: Moments, dtype: Any) -> Array:
     return np.where(moments.deviation <= rounding, 0, moments.deviation)
 
 
+def _average(X: Array, weights: Array | None) -> Array:
+    """Return the weighted mean of each column."""
+    xp = namespace(X)
+    if weights is None:
+        return xp.mean(X, axis=0)
+    return xp.sum(X * weights[:, None], axis=0) / xp.sum(weights)
+
+
 def _largest(X: Array) -> Array:
     """Return the largest size of each column, 1 where all are zero."""
     if X.shape[0] == 0:
         return np.ones(X.shape[1])
+    if not sparse.issparse(X):
+        xp = namespace(X)
+        size = to_host(xp.max(xp.abs(X), axis=0)).astype(np.float64)
+        return np.where(size > 0, size, 1.0)
     size = abs(X).max(axis=0)
-    size = (size.toarray().ravel() if sparse.issparse(X) else size).astype(np.float64)
+    size = size.toarray().ravel().astype(np.float64)
     return np.where(size > 0, size, 1.0)
 
 
@@ -132,6 +152,7 @@ class Scaling:
     @property
     def _shift(self) -> Array:
         """What inputs are centred by, in units of their scale."""
+        assert self.inputs is not None
         shift = self.inputs.mean / self.inputs.scale
         return shift if self.centred else np.zeros_like(shift)
 
@@ -142,63 +163,69 @@ class Scaling:
         if isinstance(X, LazyRows):
             return X.then(self.scale_inputs)
         if sparse.issparse(X):
-            scaled = sparse.csr_array(X) @ sparse.diags_array(1 / self.inputs.scale)
+            scaled = sparse.csr_array(X) @ diagonal_matrix(1 / self.inputs.scale)
             return scaled.astype(X.dtype)
         # Centred first: a column far from zero keeps its digits.
-        centre = self.inputs.mean if self.centred else 0.0
-        return ((X - centre) / self.inputs.scale).astype(X.dtype, copy=False)
+        centre = like(self.inputs.mean, X) if self.centred else 0.0
+        return as_precision((X - centre) / like(self.inputs.scale, X), precision(X))
 
     def restore_inputs(self, X: Array) -> Array:
         """Return raw inputs of scaled ones, of the dtype of X."""
         if self.inputs is None:
             return X
         if sparse.issparse(X):
-            raw = sparse.csr_array(X) @ sparse.diags_array(self.inputs.scale)
+            raw = sparse.csr_array(X) @ diagonal_matrix(self.inputs.scale)
             return raw.astype(X.dtype)
-        centre = self.inputs.mean if self.centred else 0.0
-        return (X * self.inputs.scale + centre).astype(X.dtype, copy=False)
+        centre = like(self.inputs.mean, X) if self.centred else 0.0
+        return as_precision(X * like(self.inputs.scale, X) + centre, precision(X))
 
     def scale_targets(self, y: Array) -> Array:
         """Return scaled targets."""
         if self.outputs is None:
             return y
-        scaled = (y - self.outputs.mean) / self.outputs.scale
-        return scaled.astype(y.dtype, copy=False)
+        if isinstance(y, LazyRows):
+            return y.then(self.scale_targets)
+        scaled = (y - like(self.outputs.mean, y)) / like(self.outputs.scale, y)
+        return as_precision(scaled, precision(y))
 
     def restore_outputs(self, z: Array) -> Array:
         """Return the outputs in the units of the targets."""
         if self.outputs is None:
             return z
-        restored = z * self.outputs.scale + self.outputs.mean
-        return restored.astype(z.dtype, copy=False)
+        restored = z * like(self.outputs.scale, z) + like(self.outputs.mean, z)
+        return as_precision(restored, precision(z))
 
     def fold(self, network: MLP, theta: Array) -> Array:
         """Return the parameters for raw columns of those for scaled ones."""
-        raw = theta.astype(np.float64)
+        raw = as_precision(theta, np.float64, copy=True)
         layers = network.unpack(raw)
         if self.inputs is not None:
             first = layers[0]
-            first[:, -1] -= first[:, :-1] @ self._shift
-            first[:, :-1] /= self.inputs.scale
+            if self.centred:
+                # A constant column is zero, whatever its weight: the bias is spared it.
+                first[:, :-1] *= like(self.inputs.deviation > 0, raw, precision(raw))
+            first[:, -1] -= first[:, :-1] @ like(self._shift, raw)
+            first[:, :-1] /= like(self.inputs.scale, raw)
         if self.outputs is not None:
             with np.errstate(over="ignore"):
-                layers[-1][...] *= self.outputs.scale[:, None]
-            layers[-1][:, -1] += self.outputs.mean
-        most = np.finfo(theta.dtype).max
-        return np.clip(raw, -most, most).astype(theta.dtype)
+                layers[-1][...] *= like(self.outputs.scale[:, None], raw)
+            layers[-1][:, -1] += like(self.outputs.mean, raw)
+        dtype = precision(theta)
+        most = float(np.finfo(dtype).max)
+        return as_precision(namespace(raw).clip(raw, -most, most), dtype)
 
     def unfold(self, network: MLP, raw: Array) -> Array:
         """Return the parameters for scaled columns of those for raw ones."""
-        theta = raw.astype(np.float64)
+        theta = as_precision(raw, np.float64, copy=True)
         layers = network.unpack(theta)
         if self.outputs is not None:
-            layers[-1][:, -1] -= self.outputs.mean
-            layers[-1][...] /= self.outputs.scale[:, None]
+            layers[-1][:, -1] -= like(self.outputs.mean, theta)
+            layers[-1][...] /= like(self.outputs.scale[:, None], theta)
         if self.inputs is not None:
             first = layers[0]
-            first[:, :-1] *= self.inputs.scale
-            first[:, -1] += first[:, :-1] @ self._shift
-        return theta.astype(raw.dtype)
+            first[:, :-1] *= like(self.inputs.scale, theta)
+            first[:, -1] += first[:, :-1] @ like(self._shift, theta)
+        return as_precision(theta, precision(raw))
 
     def unit_in(self, new: "Scaling") -> float:
         """Return by what squares of scaled targets are multiplied for a new scaling.
@@ -220,9 +247,11 @@ class Scaling:
         factors = np.ones(network.n_parameters)
         layers, at = network.unpack(factors), network.unpack(np.arange(len(zero)))
         if self.outputs is not None:
+            assert new.outputs is not None
             layers[-1][...] *= (new.outputs.scale / self.outputs.scale)[:, None]
-        A = sparse.diags_array(factors)
+        A = diagonal_matrix(factors)
         if self.inputs is not None:
+            assert new.inputs is not None
             ratio = self.inputs.scale / new.inputs.scale
             outer = layers[0][:, -1:]
             # Of the outputs' scale too, where the first layer is the last.
@@ -231,5 +260,5 @@ class Scaling:
             rows = np.repeat(at[0][:, -1], at[0].shape[1] - 1)
             pair = rows, at[0][:, :-1].ravel()
             coupling = sparse.coo_array((moved.ravel(), pair), shape=(len(zero),) * 2)
-            A = sparse.diags_array(factors) + coupling
+            A = diagonal_matrix(factors) + coupling
         return A.tocsr(), shift

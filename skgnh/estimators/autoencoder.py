@@ -8,17 +8,22 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import float_dtypes, like, namespace, precision, to_host
+from skgnh.blocks import Blocks
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import says_more
+from skgnh.estimators.collections import maps_blocks
 from skgnh.estimators.features import run_layers
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import Data
+from skgnh.estimators.mapped import validate_rows
 from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.pca_start import pca_start, serves
-from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.lazy_rows import LazyRows
+from skgnh.operators.from_estimator import check_place, check_sample_weight
 from skgnh.scaling import Moments
 
 Array = Any
@@ -308,6 +313,7 @@ class GaussNewtonAutoencoder(
         """
         return self._fit(Data(X, None, sample_weight), incremental=True)
 
+    @maps_blocks
     def transform(self, X: Array) -> Array:
         """Return the codes of rows.
 
@@ -323,9 +329,11 @@ class GaussNewtonAutoencoder(
         """
         check_is_fitted(self)
         X = self._read(X, None, reset=False)[0]
+        check_place(X, self.coefs_[0], self)
         scaled = self._scaling_.scale_inputs(X)
         return run_layers(self, scaled, 0, self._n_encoder_layers)
 
+    @maps_blocks
     def inverse_transform(self, X: Array) -> Array:
         """Return the rows that codes decode to.
 
@@ -345,7 +353,7 @@ class GaussNewtonAutoencoder(
             If the codes have another width.
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=[np.float64, np.float32])
+        codes = check_array(X, dtype=float_dtypes(X))
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."
@@ -353,6 +361,7 @@ class GaussNewtonAutoencoder(
         z = run_layers(self, codes, self._n_encoder_layers, len(self.coefs_))
         return self._scaling_.restore_outputs(z)
 
+    @maps_blocks
     def predict(self, X: Array) -> Array:
         """Return the reconstruction of rows.
 
@@ -370,6 +379,7 @@ class GaussNewtonAutoencoder(
         self._read(X, None, reset=False)
         return self._predict_mean(X)
 
+    @maps_blocks
     def score_samples(self, X: Array) -> Array:
         """Return minus the mean squared reconstruction error of each row.
 
@@ -385,7 +395,7 @@ class GaussNewtonAutoencoder(
         """
         check_is_fitted(self)
         rows = self._read(X, None, reset=False)[0]
-        return -np.mean((rows - self._predict_mean(X)) ** 2, axis=1)
+        return -namespace(rows).mean((rows - self._predict_mean(X)) ** 2, axis=1)
 
     def score(
         self, X: Array, y: Any = None, sample_weight: Array | None = None
@@ -406,7 +416,7 @@ class GaussNewtonAutoencoder(
         float
             The (weighted) mean of :meth:`score_samples`.
         """
-        scores = self.score_samples(X)
+        scores = np.asarray(to_host(self.score_samples(X)))
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
@@ -442,8 +452,9 @@ class GaussNewtonAutoencoder(
         draft._random_start = True
         if not says_more(fit, draft):
             return None
-        dtype = fit.training.theta.dtype
-        start = fit.network.initialize(fit.ground.rng, dtype, self.init)
+        theta = fit.training.theta
+        start = fit.network.initialize(fit.ground.rng, precision(theta), self.init)
+        start = like(start, theta)
         return assemble_fit(fit.ground._replace(draft=draft), fit.network, start)
 
     def _prefers(self, fit: Fit, other: Fit) -> Fit:
@@ -452,7 +463,8 @@ class GaussNewtonAutoencoder(
     def _first(self, objective: Any, theta: Array) -> Array:
         if self._starts_near(objective.network):
             start = pca_start(objective, theta)
-            if np.isfinite(start).all():
+            xp = namespace(start)
+            if bool(xp.all(xp.isfinite(start))):
                 return start
         return super()._first(objective, theta)
 
@@ -468,14 +480,16 @@ class GaussNewtonAutoencoder(
                 "Sparse input is not supported by an autoencoder, whose "
                 "reconstructions are dense: pass X.toarray()."
             )
-        X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        X = validate_rows(self, X, reset=reset, dtype=float_dtypes(X))
+        if isinstance(X, Blocks):
+            X = LazyRows(X)
         return X, X
 
     def _out_activation(self) -> str:
         return "identity"
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
-        return -float(weights @ np.mean((targets - z) ** 2, axis=1))
+        return -float(weights @ namespace(z).mean((targets - z) ** 2, axis=1))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import as_precision, float_dtypes, is_foreign, namespace, precision
 from skgnh.estimators.callbacks import (
     CallbackSupportMixin,
     FitContext,
@@ -28,14 +29,14 @@ from skgnh.estimators.parameters import layer_sizes
 from skgnh.estimators.prepare import prepare
 from skgnh.estimators.prior import sensitivity
 from skgnh.estimators.pruned import PrunedWeightsMixin
-from skgnh.estimators.publish import learned, publish
+from skgnh.estimators.publish import learned, publish, refuse_overflow
 from skgnh.estimators.rows import outputs, start_from_base_rate
 from skgnh.estimators.stream import left, of_fit
 from skgnh.lazy_rows import lazily
 from skgnh.losses import LOSSES
 from skgnh.messages import warn
 from skgnh.network import MLP, append_one
-from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.operators.from_estimator import check_place, check_sample_weight
 from skgnh.posterior import LaplacePosterior
 from skgnh.scaling import Moments
 from skgnh.threads import limit_threads
@@ -71,6 +72,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         self, data: Data, incremental: bool = False, resume_from: Any = None
     ) -> "BaseGaussNewtonMLP":
         """Prepare, train, publish; and again, if another network may be better."""
+        before = dict(vars(self))
         journal = journal_of(self, data, not incremental, resume_from)
         fit = prepare(journal.estimator, data, incremental)
         # By the evidence several networks may be trained.
@@ -80,10 +82,11 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         journal.fit_ends()
         fit = or_constant(fit)
         whole = fit.weights(fit.training.theta) | fit.records()
+        refuse_overflow(self, before, whole["loss_"])
         whole["_n_seen_"] = fit.ground.n
         if fit.ground.stream is not None:
             whole["_stream_"] = left(fit.ground.stream, fit)
-        elif fit.hyper is not None:
+        elif fit.hyper is not None and not is_foreign(fit.training.theta):
             whole["_stream_"] = of_fit(fit)
         posterior = fit.posterior()
         if posterior is not None:
@@ -171,11 +174,13 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
             return None
         network = self._network
         raw = network.from_coefs(self.coefs_, self.intercepts_)
-        if len(raw) != len(posterior.theta):
+        if raw.shape != posterior.theta.shape:
             return None
-        made = self._scaling_.fold(network, posterior.theta.astype(raw.dtype))
-        rounding = float(np.finfo(raw.dtype).eps) ** 0.5
-        return posterior if np.allclose(made, raw, rtol=rounding, atol=0) else None
+        xp, dtype = namespace(raw), precision(raw)
+        made = self._scaling_.fold(network, as_precision(posterior.theta, dtype))
+        rounding = float(np.finfo(dtype).eps) ** 0.5
+        near = xp.abs(made - raw) <= rounding * xp.abs(raw)
+        return posterior if bool(xp.all(near)) else None
 
     @property
     def feature_importances_(self) -> Array:
@@ -187,7 +192,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
                 "with alpha='evidence' or 'ard' gives, of its own weights."
             )
         found = self._sensitivity_
-        return found / (found.sum() or 1.0)
+        return found / (float(namespace(found).sum(found)) or 1.0)
 
     @property
     def _loss(self) -> Any:
@@ -260,8 +265,9 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Return checked rows, scaled and with their ones."""
         check_is_fitted(self)
         X = validate_rows(
-            self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+            self, X, reset=False, accept_sparse="csr", dtype=float_dtypes(X)
         )
+        check_place(X, self.coefs_[0], self)
         with np.errstate(over="ignore"):
             return append_one(self._scaling_.scale_inputs(lazily(X)))
 
@@ -281,4 +287,5 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Return scikit-learn's tags."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.array_api_support = True
         return tags

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import copied, like, precision, to_host
+from skgnh.block_objective import in_blocks
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.network import MLP
+from skgnh.progress import in_parallel
 from skgnh.threads import limit_threads
 from skgnh.training import Evidence, Posterior, Training
 
@@ -51,7 +54,8 @@ def alternative(fit: Fit) -> Fit | None:
 def says_more(fit: Fit, draft: Any) -> bool:
     """Say whether another draft, from a start of its own, predicts unseen rows better.
 
-    Both are trained on four fifths of the rows, by some points.
+    Both are trained on four fifths of the rows, by some points, at the same time where
+    joblib is told so.
     """
     ground, network = fit.ground, fit.network
     if ground.rows.X.shape[0] < _MANY_TO_SPLIT:
@@ -59,27 +63,42 @@ def says_more(fit: Fit, draft: Any) -> bool:
     seed = ground.rng.randint(2**31 - 1)
     rows, unseen = ground.rows.split(_UNSEEN, None, seed)
     judge = unseen.objective(network, ground.loss, 0.0)
-    losses = []
+    trials = []
     for each in (ground.draft, draft):
         some = ground._replace(draft=each, rows=rows, held_out=None)
-        start = network.initialize(
-            ground.rng, fit.training.theta.dtype, ground.draft.init
-        )
-        trial = assemble_fit(some, network, start)
-        training = replace(trial.training, verbose=False, early_stopping=False)
-        training.max_iter = min(training.max_iter, _TRIAL)
-        with limit_threads(network, trial.batch), np.errstate(all="ignore"):
-            training.run(trial.method.steps(training.problem, trial.state))
-        if training.is_stopped:
-            fit.training.reason = training.reason
+        theta = fit.training.theta
+        start = network.initialize(ground.rng, precision(theta), ground.draft.init)
+        trials.append(assemble_fit(some, network, like(start, theta)))
+    # Blocks are in the hands of dask already.
+    n_jobs = 1 if in_blocks(rows.X) else None
+    losses = [0.0, 0.0]
+    for k, (theta, stopped) in in_parallel(_tried, trials, n_jobs):
+        if stopped is not None:
+            fit.training.reason = stopped
             return False
-        losses.append(judge.value(trial.expand(training.theta)))
+        losses[k] = judge.value(theta)
     return losses[1] < losses[0]
+
+
+def _posterior(fit: Fit) -> Posterior:
+    """Return the posterior of a fit by the evidence."""
+    assert fit.training.posterior is not None
+    return fit.training.posterior
+
+
+def _tried(trial: Fit) -> tuple[Array, str | None]:
+    """Return what some points of a training come to, and why the user has ended it."""
+    training = replace(trial.training, verbose=False, early_stopping=False)
+    training.max_iter = min(training.max_iter, _TRIAL)
+    with limit_threads(trial.network, trial.batch), np.errstate(all="ignore"):
+        training.run(trial.method.steps(training.problem, trial.state))
+    stopped = training.reason if training.is_stopped else None
+    return trial.expand(training.theta), stopped
 
 
 def likelier(fit: Fit, other: Fit) -> Fit:
     """Return the fit of more evidence."""
-    log_evidences = [each.training.posterior.log_evidence for each in (fit, other)]
+    log_evidences = [_posterior(each).log_evidence for each in (fit, other)]
     return other if log_evidences[1] > log_evidences[0] else fit
 
 
@@ -103,10 +122,10 @@ def or_constant(fit: Fit) -> Fit:
     if fit.ground.n < (_FEW if posterior.is_exact else _FEW_FOR_KFAC):
         return fit
     objective, network = problem.objective, fit.network
-    theta = training.theta.copy()
+    theta = copied(training.theta)
     output = network.unpack(theta)[-1]
-    output[:, :-1] = 0
-    output[:, -1] = objective.loss.link(objective.weights @ objective.targets)
+    output[:, :-1] = 0.0
+    output[:, -1] = objective.loss.link(objective.mean_target())
     constant = method.constant(objective, theta, posterior.hyper)
     if constant.log_evidence > posterior.log_evidence and (
         _criterion(fit, constant) >= _criterion(fit, posterior)
@@ -128,7 +147,7 @@ def grown(fit: Fit) -> Fit | None:
         return None
     start = _embedded(fit, wider)
     new = assemble_fit(fit.ground, wider, start)
-    hyper = training.posterior.hyper
+    hyper = _posterior(fit).hyper
     new.state = replace(new.state, hyper=hyper._replace(points=0))
     new.training = replace(
         new.training,
@@ -155,10 +174,10 @@ def chosen(fit: Fit, wider: Fit) -> tuple[Fit, Fit | None]:
 
 def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
     """Return log-likelihood less effective parameters, Akaike's, for few rows."""
-    posterior = fit.training.posterior if posterior is None else posterior
+    posterior = posterior or _posterior(fit)
     objective = fit.training.problem.objective
     n, d = fit.ground.n, fit.network.n_outputs
-    objective.ridge = np.zeros_like(objective.ridge)
+    objective.ridge = 0 * objective.ridge
     mean = objective.value(posterior.theta)
     noise = objective.loss.dispersion(mean, n, d, 0.0)
     gamma, numbers = float(posterior.gamma.sum()), n * d
@@ -168,7 +187,8 @@ def _criterion(fit: Fit, posterior: Posterior | None = None) -> float:
 
 def is_saturated(training: Training) -> bool:
     """Say whether most parameters are effective."""
-    posterior: Posterior = training.posterior
+    posterior = training.posterior
+    assert posterior is not None
     return posterior.gamma.sum() > _SATURATED * len(posterior.theta)
 
 
@@ -193,8 +213,8 @@ def _wider(fit: Fit) -> MLP | None:
 
 def _embedded(fit: Fit, wider: MLP) -> Array:
     """Return the parameters of the wider network that computes the same."""
-    theta, rng = fit.training.theta, fit.state.rng
-    precision = fit.training.posterior.hyper.precision[fit.method.prior.groups]
+    theta, rng = to_host(fit.training.theta), fit.state.rng
+    precision = _posterior(fit).hyper.precision[fit.method.prior.groups]
     new = np.zeros(wider.n_parameters, theta.dtype)
     layers = (fit.network.unpack(x) for x in (theta, precision))
     for depth, (old, prior, layer) in enumerate(
@@ -209,4 +229,4 @@ def _embedded(fit: Fit, wider: MLP) -> Array:
         scale = 1 / np.sqrt(np.maximum(prior[0], 0.25))
         layer[out:, :sources] = drawn[:, :-1] * scale[:sources]
         layer[out:, -1] = drawn[:, -1] * scale[-1]
-    return new
+    return like(new, fit.training.theta)

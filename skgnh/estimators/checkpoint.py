@@ -175,8 +175,11 @@ class Journal:
         self, estimator: Any, data: Data, checkpoints: list, resume_from: Any = None
     ):
         self.estimator, self._checkpoints = estimator, checkpoints
-        self._fit, self._done, self._n_iter = None, [], 0
-        self._record, self._left = None, []
+        self._fit: Any = None
+        self._done: list[tuple[dict[str, Any], Any]] = []
+        self._left: list[tuple[dict[str, Any], Any]] = []
+        self._record: Record | None = None
+        self._n_iter = 0
         if resume_from is not None:
             record = _read(resume_from)
             _compare(record, estimator, data, os.fspath(resume_from))
@@ -199,8 +202,7 @@ class Journal:
         self._n_iter += 1
         for checkpoint in self._checkpoints:
             if self._n_iter % checkpoint.every == 0:
-                trainings = [*self._done, self._present()]
-                checkpoint.write(self._record._replace(trainings=trainings))
+                self._write(checkpoint, [*self._done, self._present()])
 
     def training_ends(self) -> None:
         """Keep what has moved, before what comes next draws from its generator."""
@@ -215,7 +217,11 @@ class Journal:
         """
         if not self._fit.training.is_stopped:
             for checkpoint in self._checkpoints:
-                checkpoint.write(self._record._replace(trainings=self._done))
+                self._write(checkpoint, self._done)
+
+    def _write(self, checkpoint: Any, trainings: list) -> None:
+        assert self._record is not None
+        checkpoint.write(self._record._replace(trainings=trainings))
 
     def _present(self) -> tuple[dict[str, Any], Any]:
         training = self._fit.training
@@ -310,9 +316,9 @@ def _compare(record: Record, estimator: Any, data: Data, name: str) -> None:
             f"{start} with other parameters: {', '.join(other)}. Set those it was "
             "written with, or go on from its model with warm_start=True."
         )
-    ours = _digests(data)
-    for key in sorted(ours.keys() | record.data.keys()):
-        found, given = (each.get(key, (None,)) for each in (record.data, ours))
+    own = _digests(data)
+    for key in sorted(own.keys() | record.data.keys()):
+        found, given = (each.get(key, (None,)) for each in (record.data, own))
         if found[0] != given[0]:
             raise ValueError(f"{start} with {key} of shape {found[0]}, not {given[0]}.")
         if found != given:

@@ -8,6 +8,15 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from skgnh.arrays import (
+    float_dtypes,
+    is_foreign,
+    like,
+    namespace,
+    pick,
+    precision,
+    to_host,
+)
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.candidates import MANY_LABELS
@@ -381,7 +390,7 @@ class GaussNewtonMLPClassifier(
         z = self._decision(X)
         with np.errstate(over="ignore"):
             p = self._loss.mean(z)
-        return np.hstack([1 - p, p]) if self.n_outputs_ == 1 else p
+        return namespace(p).concat([1 - p, p], axis=1) if self.n_outputs_ == 1 else p
 
     @maps_blocks
     def decision_function(self, X: Array) -> Array:
@@ -423,14 +432,22 @@ class GaussNewtonMLPClassifier(
         ndarray of shape (n_samples, n_classes)
             ``log(predict_proba(X))``.
         """
+        p = self.predict_proba(X)
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return namespace(p).log(p)
 
     def _decide(self, p: Array) -> Array:
+        xp = namespace(p)
         if self.out_activation_ == "softmax":
-            return self.classes_[p.argmax(axis=1)]
-        decided = (p > 0.5).astype(int)
-        return self.classes_[decided[:, 0]] if p.shape[1] == 1 else decided
+            return self._labels(xp.argmax(p, axis=1))
+        decided = xp.astype(p > 0.5, xp.int64)
+        return self._labels(decided[:, 0]) if p.shape[1] == 1 else decided
+
+    def _labels(self, index: Array) -> Array:
+        """Return the classes of some numbers; they may be text, which is NumPy's."""
+        if is_foreign(self.classes_):
+            return namespace(index).take(self.classes_, index)
+        return self.classes_[to_host(index)]
 
     def _alternative(self, fit: Fit) -> Fit | None:
         """Return a fit with relu beside one with tanh, where rows are many."""
@@ -438,8 +455,9 @@ class GaussNewtonMLPClassifier(
         if self.activation != "auto" or ground.rows.X.shape[0] < MANY_LABELS:
             return None
         other = MLP(network.layer_units, ("relu",) * len(network.activations))
-        dtype = fit.training.theta.dtype
-        start = other.initialize(ground.rng, dtype, self.init)
+        theta = fit.training.theta
+        start = other.initialize(ground.rng, precision(theta), self.init)
+        start = like(start, theta)
         return assemble_fit(ground, other, start)
 
     def _read(self, X: Array, y: Array, reset: bool) -> tuple[Array, Array]:
@@ -450,7 +468,7 @@ class GaussNewtonMLPClassifier(
             reset=reset,
             accept_sparse="csr",
             multi_output=True,
-            dtype=[np.float64, np.float32],
+            dtype=float_dtypes(X),
         )
         y = densified(y)
         if y.ndim == 2 and y.shape[1] == 1:
@@ -462,7 +480,7 @@ class GaussNewtonMLPClassifier(
                 "indicator, is supported."
             )
         self._learn_labels(y, reset)
-        return X, encode_labels(y, self.classes_, X.dtype)
+        return X, like(encode_labels(y, self.classes_, precision(X)), X)
 
     def _learn_labels(self, y: Array, reset: bool) -> None:
         """Set or check the kind of the labels, and the classes unless they are."""
@@ -474,8 +492,8 @@ class GaussNewtonMLPClassifier(
             )
         self._multilabel_ = multilabel
         if "classes_" not in known:
-            self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
-        if not multilabel and len(self.classes_) < 2:
+            self.classes_ = _classes(y, multilabel)
+        if not multilabel and self.classes_.shape[0] < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; y has one class, "
                 f"{self.classes_[0]}."
@@ -486,7 +504,8 @@ class GaussNewtonMLPClassifier(
     ) -> Array | None:
         weights = super()._row_weights(X, targets, sample_weight)
         if self.class_weight is not None:
-            expanded = compute_sample_weight(self.class_weight, self._decide(targets))
+            labels = to_host(self._decide(targets))
+            expanded = compute_sample_weight(self.class_weight, labels)
             if not (np.isfinite(expanded) & (expanded >= 0)).all():
                 raise ValueError("class_weight must be finite and not negative.")
             weights = expanded if weights is None else weights * expanded
@@ -495,30 +514,41 @@ class GaussNewtonMLPClassifier(
     def _check_enough(self, targets: Array, weights: Array | None) -> None:
         if weights is None or self._multilabel_:
             return
-        if len(np.unique(self._decide(targets[weights > 0]))) < 2:
+        kept = pick(targets, np.flatnonzero(weights > 0))
+        if len(np.unique(to_host(self._decide(kept)))) < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; the rows of positive weight "
                 "have one class."
             )
 
     def _strata(self, targets: Array) -> Array | None:
+        targets = to_host(targets)
         if self.out_activation_ == "softmax":
             return targets.argmax(axis=1)
         return targets[:, 0] if targets.shape[1] == 1 else None
 
     def _out_activation(self) -> str:
-        softmax = len(self.classes_) > 2 and not self._multilabel_
+        softmax = self.classes_.shape[0] > 2 and not self._multilabel_
         return "softmax" if softmax else "logistic"
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
-        if not np.isfinite(z).all():
+        xp = namespace(z)
+        if not bool(xp.all(xp.isfinite(z))):
             return float("nan")
         found = self._decide(self._loss.mean(z))
         true = self._decide(targets)
-        return accuracy_score(true, found, sample_weight=weights)
+        return float(accuracy_score(true, found, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _classes(y: Array, multilabel: bool) -> Array:
+    """Return the different labels, or the numbers of several."""
+    xp = namespace(y)
+    if multilabel:
+        return np.arange(y.shape[1])
+    return xp.unique_values(y) if is_foreign(y) else np.unique(y)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_X_y
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
 from skgnh.blocks import Blocks, each, gathered, is_dask
@@ -48,28 +49,56 @@ def read_blocks(estimator: Any, X: Any, *y: Any, reset: bool, **options: Any) ->
 
 
 def maps_blocks(method: Callable) -> Callable:
-    """Let a method of rows take a collection of dask, and return one, lazily."""
+    """Let a method of rows take a collection of dask, and return one, lazily.
+
+    Or several, where it returns several arrays.
+    """
 
     @wraps(method)
     def call(self, X, *args, **options):
         if not is_dask(X):
             return method(self, X, *args, **options)
+        if method.__name__ == "transform":
+            _check_output(self)
 
-        def of_block(block):
-            return np.asarray(getattr(self, method.__name__)(block, *args, **options))
+        def found(block):
+            return getattr(self, method.__name__)(block, *args, **options)
 
-        if hasattr(X, "map_partitions"):
-            return X.map_partitions(
-                _framed, of_block, meta=_framed(_sample(X), of_block)
-            )
-        like = of_block(_sample(X))
-        X = X.rechunk({1: -1})
-        if like.ndim == 1:
-            return X.map_blocks(of_block, drop_axis=1, dtype=like.dtype)
-        chunks = (X.chunks[0], (like.shape[1],))
-        return X.map_blocks(of_block, chunks=chunks, dtype=like.dtype)
+        like = found(_sample(X))
+        if isinstance(like, tuple):
+            return tuple(_mapped(X, _nth(found, k)) for k in range(len(like)))
+        return _mapped(X, found)
 
     return call
+
+
+def _check_output(estimator: Any) -> None:
+    """Raise a ValueError where outputs would be gathered in a frame."""
+    if _get_output_config("transform", estimator)["dense"] != "default":
+        raise ValueError(
+            "Features of a dask collection are one, which set_output would gather: "
+            "call set_output(transform='default')."
+        )
+
+
+def _nth(found: Callable, k: int) -> Callable:
+    return lambda block: found(block)[k]
+
+
+def _mapped(X: Any, found: Callable) -> Any:
+    """Return the collection of what a function makes of each block."""
+
+    def of_block(block):
+        return np.asarray(found(block))
+
+    if hasattr(X, "map_partitions"):
+        return X.map_partitions(_framed, of_block, meta=_framed(_sample(X), of_block))
+    like = of_block(_sample(X))
+    X = X.rechunk({1: -1})
+    if like.ndim == 1:
+        return X.map_blocks(of_block, drop_axis=1, dtype=like.dtype)
+    chunks = (X.chunks[0], (like.shape[1],))
+    return X.map_blocks(of_block, chunks=chunks, dtype=like.dtype)
 
 
 def _sample(X: Any) -> Any:

@@ -33,6 +33,10 @@ _PARAMETERS = (
 class SklearnExchangeMixin:
     """Conversion to and from scikit-learn's multi-layer perceptron."""
 
+    _has_labels: bool
+    classes_: Any
+    n_iter_: int
+
     def to_sklearn(self) -> Any:
         """Return scikit-learn's perceptron with these weights.
 

@@ -7,7 +7,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.arrays import as_precision, float_dtypes, precision
+from skgnh.estimators.collections import maps_blocks
 from skgnh.network import ACTIVATIONS, append_one
+from skgnh.operators.from_estimator import check_place
 
 Array = Any
 
@@ -18,7 +21,8 @@ def run_layers(estimator: Any, a: Array, first: int, last: int) -> Array:
     The last layer of all has no activation here.
     """
     names = [*estimator.hidden_activations_, "identity"]
-    layers = estimator._network.unpack(estimator._scaled_parameters.astype(a.dtype))
+    theta = as_precision(estimator._scaled_parameters, precision(a))
+    layers = estimator._network.unpack(theta)
     for layer, name in zip(layers[first:last], names[first:last], strict=True):
         a = ACTIVATIONS[name].value(append_one(a) @ layer.T)
     return a
@@ -27,6 +31,7 @@ def run_layers(estimator: Any, a: Array, first: int, last: int) -> Array:
 class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Transform rows to the activations of a hidden layer."""
 
+    @maps_blocks
     def transform(self, X: Array, layer: int = -1) -> Array:
         """Return the activations of a hidden layer.
 
@@ -51,8 +56,9 @@ class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         X = validate_data(
-            self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+            self, X, reset=False, accept_sparse="csr", dtype=float_dtypes(X)
         )
+        check_place(X, self.coefs_[0], self)
         place = self._checked_layer(layer)
         container = _get_output_config("transform", self)["dense"]
         if place + 1 < len(self.hidden_activations_) and container != "default":

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, like, pick, precision, put
 from skgnh.estimators.ground import Ground
 from skgnh.estimators.parameters import batch_sizes, held_layers, stopping
 from skgnh.estimators.prior import learned_of, make_prior, of_parameters, penalty_of
@@ -66,7 +67,7 @@ class Held:
 
     def with_others(self, hyper: Hyper) -> Hyper:
         """Return what :meth:`of_trained` has been given."""
-        precision = self.precision.copy()
+        precision = np.array(self.precision)
         precision[self.groups] = hyper.precision
         return hyper._replace(precision=precision)
 
@@ -96,19 +97,18 @@ class Fit:
             # Bit for bit, whatever rounding there is on the way to scaled columns.
             for name in ("coefs_", "intercepts_"):
                 before = getattr(draft, name)[layer]
-                whole[name][layer] = before.astype(theta.dtype)
+                whole[name][layer] = as_precision(before, precision(theta))
         return learned(draft) | whole
 
     def records(self) -> dict[str, Any]:
         """Return the attributes that tell of the training, and of its evidence."""
-        training, state = self.training, self.state
-        if state.hyper is None:
+        training, state, hyper = self.training, self.state, self.hyper
+        if hyper is None:
             return records_of(training, state) | {"_penalty_": None}
         ground, posterior = self.ground, training.posterior
         # Of all parameters: the method's is of those that are trained.
         prior = make_prior(self.network, ground.draft.alpha == "ard")
         objective = training.problem.objective
-        hyper = self.hyper
         # The parameters kept are gone on from with their own prior; the training under
         # way goes on with its own.
         under_way = objective.ridge
@@ -123,7 +123,13 @@ class Fit:
             made |= learned_of(
                 self.network, prior, posterior, ground.loss, scaling, ground.n
             )
-        return made
+        # What is an array lies where the weights do.
+        return {
+            name: like(value, training.theta)
+            if isinstance(value, np.ndarray)
+            else value
+            for name, value in made.items()
+        }
 
     @property
     def hyper(self) -> Hyper | None:
@@ -196,7 +202,7 @@ def assemble_fit(ground: Ground, network: MLP, start: Array) -> Fit:
 def _problem(ground: Ground, network: MLP, start: Array) -> Problem:
     draft, rows, loss = ground.draft, ground.rows, ground.loss
     alpha = 0.0 if ground.by_evidence else draft.alpha
-    objective = rows.objective(network, loss, alpha, ground.solver.curvature)
+    objective: Any = rows.objective(network, loss, alpha, ground.solver.curvature)
     if not ground.goes_on:
         start = draft._first(objective, start)
     if ground.stream is not None and ground.stream.gone is not None:
@@ -251,7 +257,8 @@ def _without_held(held: Held, problem: Problem) -> tuple[Problem, Callable]:
         return problem, lambda theta: theta
     free, start = np.flatnonzero(~held.mask), problem.start
     # Those that are pruned may be anything before.
-    whole = np.where(held.mask & ~held.constant, 0, start)
+    gone = np.flatnonzero(held.mask & ~held.constant)
+    whole = put(start, gone, 0 * pick(start, gone))
     restricted = RestrictedObjective(problem.objective, whole, free)
     validate = problem.validate
     if validate is not None:
@@ -259,7 +266,8 @@ def _without_held(held: Held, problem: Problem) -> tuple[Problem, Callable]:
         def validate(theta):
             return problem.validate(restricted.expand(theta))
 
-    return Problem(restricted, whole[free], validate, problem.unit), restricted.expand
+    of_free = pick(whole, free)
+    return Problem(restricted, of_free, validate, problem.unit), restricted.expand
 
 
 def _with_evidence(ground: Ground, method: Any, problem: Problem) -> Evidence:
@@ -293,7 +301,7 @@ def _method(ground: Ground, problem: Problem) -> tuple[int, Any]:
         solver,
         _schedule(ground, batch, curvature),
         damping=draft.damping,
-        step_tol=float(np.finfo(problem.start.dtype).eps),
+        step_tol=float(np.finfo(precision(problem.start)).eps),
         scaling="prior" if ground.by_evidence else "none",
     )
     streamed = ground.incremental and stream is None and batch == n

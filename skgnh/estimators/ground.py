@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skgnh.arrays import is_dispatched
 from skgnh.block_objective import moments_of
 from skgnh.blocks import is_dask
 from skgnh.estimators.rows import Rows
@@ -75,10 +76,14 @@ def read(
     if data.classes is not None:
         draft.classes_ = data.classes
     is_whole = draft._needs_targets and not incremental
-    if is_dask(data.X) and not is_whole:
+    if is_dask(data.X) and incremental:
         raise TypeError(
-            "X is a dask collection, which `fit` of a classifier or regressor takes: "
-            "give an autoencoder, or partial_fit, an array."
+            "X is a dask collection, which `fit` takes: give partial_fit an array."
+        )
+    if incremental and is_dispatched(data.X):
+        raise TypeError(
+            "partial_fit learns from arrays of NumPy, X is one of another library: "
+            "call fit, or pass X as one of NumPy."
         )
     X, targets = draft._read(data.X, data.y, reset=not goes_on)
     before = getattr(draft, "out_activation_", None) if goes_on else None
@@ -126,7 +131,7 @@ def learn_scaling(draft: Any, rows: Rows, goes_on: bool, incremental: bool) -> S
     if draft.standardize:
         inputs = moments_of(rows.X, rows.weights)
         if LOSSES[draft.out_activation_].is_equivariant:
-            outputs = draft._target_moments(Moments.of(rows.targets, rows.weights))
+            outputs = draft._target_moments(moments_of(rows.targets, rows.weights))
     if incremental:
         inputs, outputs = (
             _merged(*pair)

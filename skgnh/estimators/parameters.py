@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_scalar
 
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_seed
 from skgnh.messages import warn
 from skgnh.network import INITS
 from skgnh.solvers import KFAC, Auto, Solver, all_solvers
@@ -25,7 +25,7 @@ ALPHAS = ("evidence", "ard")
 def check_parameters(estimator: Any) -> None:
     """Raise a ValueError or TypeError that names the parameter at fault."""
     open_ended = {"include_boundaries": "neither"}
-    bounds = {
+    bounds: dict[str, tuple[Any, dict[str, Any]]] = {
         "damping": (Real, {"min_val": 0, **open_ended}),
         "max_iter": (Integral, {"min_val": 1}),
         "validation_fraction": (Real, {"min_val": 0, "max_val": 1, **open_ended}),
@@ -46,9 +46,7 @@ def check_parameters(estimator: Any) -> None:
         check_scalar(value, name, kind, **limits)
         if np.isnan(value) or (np.isinf(value) and name != "n_iter_no_change"):
             raise ValueError(f"{name} must be finite, got {value}.")
-    seed = estimator.random_state
-    if isinstance(seed, Integral):
-        check_scalar(seed, "random_state", Integral, min_val=0, max_val=2**32 - 1)
+    check_seed(estimator.random_state)
     check_choice(estimator.init, "init", INITS)
     check_choice(parameters.get("average", False), "average", (True, False))
     _check_noise(parameters)
@@ -124,7 +122,7 @@ def layer_sizes(sizes: Any, name: str) -> list[int]:
         If a width is not a positive integer.
     """
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-    if not all(isinstance(width, Integral) and width > 0 for width in widths):
+    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
         raise ValueError(f"{name} must be positive integers, got {sizes!r}.")
     return [int(width) for width in widths]
 
@@ -142,7 +140,7 @@ def held_layers(trainable: Any, n_layers: int) -> list[int]:
     layers = trainable if isinstance(trainable, Iterable) else ()
     layers = [] if isinstance(layers, str) else list(layers)
     if not layers or not all(
-        isinstance(k, Integral) and -n_layers <= k < n_layers for k in layers
+        isinstance(k, Integral) and -n_layers <= int(k) < n_layers for k in layers
     ):
         raise ValueError(
             "trainable_layers must be None or a sequence of at least one of the layers "

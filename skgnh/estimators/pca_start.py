@@ -5,6 +5,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, lstsq
 
+from skgnh.arrays import is_foreign, like, namespace, precision, to_host
+from skgnh.block_objective import in_blocks
+from skgnh.lazy_rows import made
+
 Array = Any
 
 # Activations with a linear range about zero, columns up to which their covariance is
@@ -38,15 +42,14 @@ def pca_start(objective: Any, theta: Array) -> Array:
     ndarray of shape (P,)
         O(n d^2) and O(d^3) for d columns; nan where the covariance overflows.
     """
-    network, X = objective.network, objective.inputs[:, :-1]
-    T, tiny = objective.targets, np.finfo(objective.targets.dtype).tiny
+    network, xp = objective.network, namespace(theta)
+    tiny = float(np.finfo(precision(theta)).tiny)
     theta = 1e-3 * theta
     layers, code = network.unpack(theta), min(network.layer_units[1:-1])
-    w = objective.weights[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        covariance = (T * w).T @ T
+    *covariance, squares, of_inputs = to_host(objective.summed(_squares))
+    covariance = np.array(covariance)
     if not np.isfinite(covariance).all():
-        return np.full_like(theta, np.nan)
+        return xp.full_like(theta, np.nan)
     values, directions = eigh(covariance)
     values, directions = np.maximum(values[::-1], 0), directions[:, ::-1]
     # Rounding must not choose their signs.
@@ -55,18 +58,46 @@ def pca_start(objective: Any, theta: Array) -> Array:
     unexplained = values[code:].sum() / max(values.sum(), tiny)
     size = np.clip(_LARGEST * unexplained**0.25, _SMALLEST, _LARGEST)
     # Targets are inputs times these.
-    units = np.sqrt((w * T**2).sum(axis=0) / np.maximum((w * X**2).sum(axis=0), tiny))
-    k = min(len(layers[0]), len(values))
+    units = np.sqrt(squares / np.maximum(of_inputs, tiny))
+    k = min(layers[0].shape[0], len(values))
     scale = size / np.sqrt(np.maximum(values[:k], 1e-18 * max(values[0], 1e18 * tiny)))
-    layers[0][:k, :-1] = (directions[:, :k] * scale).T * units
-    layers[0][:k, -1] = 0
+    first = (directions[:, :k] * scale).T * units
+    layers[0][:k, :-1] = like(first, theta, precision(theta))
+    layers[0][:k, -1] = 0.0
     for layer in layers[1:-1]:
-        same = np.arange(min(len(layer), layer.shape[1] - 1, k))
-        layer[same, same] = 1
-    with np.errstate(over="ignore", invalid="ignore"):
-        a = network.trace(theta, objective.inputs).inputs[-1]
-    if not np.isfinite(a).all():
-        return np.full_like(theta, np.nan)
-    root = np.sqrt(w)
-    layers[-1][...] = lstsq(a * root, T * root, cond=1e-10)[0].T
+        for same in range(min(layer.shape[0], layer.shape[1] - 1, k)):
+            layer[same, same] = 1.0
+    systems = objective.of_parts(_system, theta, in_blocks(objective.inputs))
+    a, T = (xp.concat(side) for side in zip(*systems, strict=True))
+    if not bool(xp.all(xp.isfinite(a))):
+        return xp.full_like(theta, np.nan)
+    layers[-1][...] = _lstsq(a, T).T
     return theta
+
+
+def _lstsq(a: Array, b: Array) -> Array:
+    """Return the least squares solution of least norm."""
+    if is_foreign(a):
+        return namespace(a).linalg.pinv(a, rtol=1e-10) @ b
+    return lstsq(a, b, cond=1e-10)[0]
+
+
+def _squares(part: Any) -> Array:
+    """Return the covariance of targets, their squares, and those of inputs, as rows."""
+    X, T, w = made(part.inputs)[:, :-1], made(part.targets), part.weights[:, None]
+    xp = namespace(T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = [xp.sum(w * x**2, axis=0)[None, :] for x in (T, X)]
+        return xp.concat([(T * w).T @ T, *squares])
+
+
+def _system(part: Any, theta: Array, brief: bool) -> tuple[Array, Array]:
+    """Return what the last layer is solved from, or fewer rows of the same solution."""
+    root = part.weights[:, None] ** 0.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        a = part.network.trace(theta, made(part.inputs)).inputs[-1] * root
+    T = made(part.targets) * root
+    if brief and np.isfinite(a).all():
+        Q, a = np.linalg.qr(a)
+        T = Q.T @ T
+    return a, T

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import nbinom, norm
 
+from skgnh.arrays import as_precision, like, namespace, precision, to_host
 from skgnh.posterior import LaplacePosterior
 
 Array = Any
@@ -45,10 +46,11 @@ def averaged(
     of the classes is kept.
     """
     v = posterior.output_variance(inputs, contrasts=softmax)
+    xp = namespace(z)
     if softmax:
-        z = z - z.mean(axis=1, keepdims=True)
-        v = v.mean(axis=1, keepdims=True)
-    return (z / np.sqrt(1 + np.pi / 8 * v)).astype(z.dtype)
+        z = z - xp.mean(z, axis=1, keepdims=True)
+        v = xp.mean(v, axis=1, keepdims=True)
+    return as_precision(z / xp.sqrt(1 + np.pi / 8 * v), precision(z))
 
 
 class Predictive:
@@ -76,7 +78,8 @@ class Predictive:
     def __init__(self, estimator: Any, posterior: LaplacePosterior, inputs: Array):
         self._posterior, self._inputs = posterior, inputs
         loss, scaling = estimator._loss, estimator._scaling_.outputs
-        self._z = estimator._outputs(inputs)
+        # Distributions are SciPy's, of arrays of NumPy.
+        self._z = to_host(estimator._outputs(inputs))
         self._dispersion = float(estimator._state_.hyper.dispersion)
         self._are_counts = not loss.is_equivariant
         with np.errstate(over="ignore"):
@@ -93,7 +96,7 @@ class Predictive:
 
     def std(self) -> Array:
         """Return the standard deviation of each target, (n, d), noise included."""
-        v = self._posterior.output_variance(self._inputs)
+        v = to_host(self._posterior.output_variance(self._inputs))
         with np.errstate(over="ignore"):
             return self._finite(np.hypot(self.slope * np.sqrt(v), self.noise))
 
@@ -101,8 +104,9 @@ class Predictive:
         """Return the covariance of the targets, (n, n, d), noise included."""
         rows = self._posterior.output_rows(self._inputs)
         each = range(rows.shape[1])
-        C = np.stack([self._posterior.covariance(rows[:, k]) for k in each], axis=2)
-        at = np.arange(len(rows))
+        blocks = [self._posterior.covariance(rows[:, k, :]) for k in each]
+        C = np.stack([to_host(block) for block in blocks], axis=2)
+        at = np.arange(len(C))
         with np.errstate(over="ignore"):
             C *= self.slope[:, None] * self.slope[None]
             C[at, at] += self.noise**2
@@ -111,7 +115,7 @@ class Predictive:
     def interval(self, coverage: float) -> Array:
         """Return central intervals, (n, d, 2)."""
         tails = 0.5 - 0.5 * coverage, 0.5 + 0.5 * coverage
-        std = self.std()
+        std = to_host(self.std())
         if self._are_counts:
             bounds = [_counts(self.mean, std).ppf(tail) for tail in tails]
         else:
@@ -121,7 +125,7 @@ class Predictive:
 
     def sample(self, n: int, rng: Any) -> Array:
         """Draw targets that share a draw of the network, (n_rows, d, n)."""
-        moved = self._posterior.sample_outputs(self._inputs, n, rng)
+        moved = to_host(self._posterior.sample_outputs(self._inputs, n, rng))
         if self._are_counts:
             with np.errstate(over="ignore"):
                 mean = self._finite(np.exp(self._z[..., None] + moved))
@@ -137,7 +141,8 @@ class Predictive:
         """Return values as the predictions' dtype, and at most the largest there is."""
         most = np.finfo(self.mean.dtype).max
         values = np.nan_to_num(values, nan=most, posinf=most, neginf=-most)
-        return np.clip(values, -most, most).astype(self.mean.dtype)
+        values = np.clip(values, -most, most).astype(self.mean.dtype)
+        return like(values, self._inputs)
 
 
 def _counts(mean: Array, std: Array) -> Any:

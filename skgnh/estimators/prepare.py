@@ -4,6 +4,7 @@ from typing import Any
 
 from sklearn.utils import check_random_state
 
+from skgnh.arrays import as_precision, like, precision
 from skgnh.estimators.fit import Fit, assemble_fit
 from skgnh.estimators.ground import (
     Data,
@@ -43,9 +44,10 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     network = draft._make_network(rows.X, rows.targets)
     rng = check_random_state(estimator.random_state)
     if goes_on:
-        start = _present_weights(estimator, network, rows.X.dtype)
+        start = _present_weights(estimator, network, precision(rows.X))
     else:
-        start = network.initialize(rng, rows.X.dtype, estimator.init)
+        start = network.initialize(rng, precision(rows.X), estimator.init)
+        start = like(start, rows.X)
     if estimator.early_stopping and not incremental and held_out is None:
         strata = draft._strata(rows.targets)
         rows, held_out = rows.split(estimator.validation_fraction, strata, rng)
@@ -79,4 +81,4 @@ def _present_weights(estimator: Any, network: MLP, dtype: Any) -> Array:
             "warm_start=False."
         )
     theta = network.from_coefs(estimator.coefs_, estimator.intercepts_)
-    return theta.astype(dtype, copy=False)
+    return as_precision(theta, dtype)

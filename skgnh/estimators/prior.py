@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import eye, like, namespace, pick, to_host
 from skgnh.linearization import Linearization
 from skgnh.network import MLP
 from skgnh.scaling import Moments
@@ -35,7 +36,7 @@ def make_prior(network: MLP, by_column: bool) -> Prior:
     a precision of its own.
     """
     groups = np.empty(network.n_parameters, dtype=int)
-    start = []
+    start: list[float] = []
     for depth, layer in enumerate(network.unpack(groups)):
         fan = layer.shape[1] - 1
         count = fan if by_column and depth == 0 else 1
@@ -92,21 +93,23 @@ def sensitivity(objective: Any, theta: Array) -> Array:
     """
     network, n = objective.network, objective.inputs.shape[0]
     some = slice(None, None, -(-n // _ENOUGH))
-    inputs, weights = objective.inputs[some], objective.weights[some]
-    seeds = np.eye(network.n_outputs, dtype=theta.dtype)
+    inputs, weights = pick(objective.inputs, some), pick(objective.weights, some)
+    xp, seeds = namespace(theta), eye(network.n_outputs, theta)
     if not objective.loss.has_diagonal_root:
-        seeds -= 1 / len(seeds)
+        seeds = seeds - 1 / seeds.shape[0]
     first = network.unpack(theta)[0][:, :-1]
 
     def part(rows, trace):
         m = rows.stop - rows.start
-        every = np.broadcast_to(seeds, (m, *seeds.shape))
+        every = xp.broadcast_to(seeds, (m, *seeds.shape))
         *_, (_, B) = network.carry_back(theta, trace, every)
-        return [np.einsum("n,nkj->j", weights[rows], np.abs(B @ first))]
+        moved = xp.sum(xp.abs(B @ first), axis=1)
+        return [pick(weights, rows) @ moved]
 
-    numbers = len(seeds) * (first.shape[1] + max(network.layer_units[1:]))
+    numbers = seeds.shape[0] * (first.shape[1] + max(network.layer_units[1:]))
     with np.errstate(all="ignore"):
         (total,) = Linearization(network, theta, inputs).sum(part, numbers)
         # Of constant columns that are sparse it may be no number, by rounding.
-        deviation = Moments.of(inputs, weights).deviation[:-1]
-    return total.astype(np.float64) * np.where(deviation > 0, deviation, 0)
+        deviation = Moments.of(inputs, to_host(weights)).deviation[:-1]
+    found = to_host(total).astype(np.float64) * np.where(deviation > 0, deviation, 0)
+    return like(found, theta)

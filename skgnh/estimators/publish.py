@@ -37,6 +37,26 @@ def publish(estimator: Any, attributes: dict[str, Any]) -> None:
         setattr(estimator, name, value)
 
 
+def refuse_overflow(estimator: Any, before: dict[str, Any], loss: float) -> None:
+    """Put an estimator back to what it was before a training that led nowhere.
+
+    Steps on few rows may leave others behind, and a prior may weigh large parameters.
+
+    Raises
+    ------
+    ValueError
+        If the loss is infinite.
+    """
+    if np.isfinite(loss):
+        return
+    vars(estimator).clear()
+    vars(estimator).update(before)
+    raise ValueError(
+        "The objective overflows at the end: scale X and y, for example by "
+        "standardize=True, or take a larger batch_size."
+    )
+
+
 def weights_of(network: Any, theta: Any, scaling: Any) -> dict[str, Any]:
     """Return the attributes that make up a network of raw columns."""
     coefs, intercepts = network.to_coefs(scaling.fold(network, theta))

@@ -9,6 +9,14 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state, check_scalar, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import (
+    as_precision,
+    float_dtypes,
+    is_foreign,
+    like,
+    namespace,
+    precision,
+)
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
 from skgnh.estimators.collections import maps_blocks
@@ -442,7 +450,9 @@ class GaussNewtonMLPRegressor(
 
     def _one_output(self, values: Array, axis: int = 1) -> Array:
         """Return values without the axis of the outputs, where there is one output."""
-        return values.squeeze(axis) if self.n_outputs_ == 1 else values
+        if self.n_outputs_ > 1:
+            return values
+        return namespace(values).squeeze(values, axis=axis)
 
     def _beside(self, fit: Fit, posterior: LaplacePosterior) -> dict[str, Any]:
         if self.noise == "constant":
@@ -463,17 +473,19 @@ class GaussNewtonMLPRegressor(
             accept_sparse="csr",
             multi_output=True,
             y_numeric=True,
-            dtype=[np.float64, np.float32],
+            dtype=float_dtypes(X),
         )
         y = densified(y)
-        if y.dtype.kind in "SU":
+        if not is_foreign(y) and y.dtype.kind in "SU":
             raise ValueError("y must be numbers, got text.")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        xp = namespace(y)
         with np.errstate(over="ignore"):
-            targets = y.reshape(len(y), -1).astype(X.dtype, copy=False)
-        if not np.isfinite(targets).all():
+            targets = as_precision(xp.reshape(y, (y.shape[0], -1)), precision(X))
+        if not bool(xp.all(xp.isfinite(targets))):
             raise ValueError(f"y has values too large for {X.dtype}, that of X.")
+        targets = like(targets, X)
         return X, targets
 
     def _out_activation(self) -> str:
@@ -485,9 +497,10 @@ class GaussNewtonMLPRegressor(
 
     def _score_outputs(self, z: Array, targets: Array, weights: Array) -> float:
         mean = self._loss.mean(z)
-        if not np.isfinite(mean).all() or len(mean) < 2:
+        xp = namespace(mean)
+        if not bool(xp.all(xp.isfinite(mean))) or mean.shape[0] < 2:
             return float("nan")
-        return r2_score(targets, mean, sample_weight=weights)
+        return float(r2_score(targets, mean, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

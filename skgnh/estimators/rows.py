@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from skgnh.arrays import as_precision, copied, pick, precision
 from skgnh.block_objective import BlockObjective, in_blocks
-from skgnh.lazy_rows import release
+from skgnh.lazy_rows import made, release
 from skgnh.linearization import Linearization
-from skgnh.memory import parts_that_fit
 from skgnh.network import MLP
 from skgnh.objective import Objective
 from skgnh.operators.from_estimator import assemble
@@ -60,20 +60,22 @@ class Rows:
                 "least, change validation_fraction, or pass X_val."
             ) from error
         weights = np.ones(n) if self.weights is None else self.weights
-        sides = [Rows(self.X[k], self.targets[k], weights[k]) for k in parts]
-        if not all(side.weights.any() for side in sides):
+        if not all(weights[k].any() for k in parts):
             raise ValueError(
                 "Early stopping left only rows of weight zero on one side of the "
                 "split: change validation_fraction or pass X_val and y_val."
             )
-        return tuple(sides)
+        kept, aside = (
+            Rows(pick(self.X, k), pick(self.targets, k), weights[k]) for k in parts
+        )
+        return kept, aside
 
     def with_weight(self) -> "Rows":
         """Drop rows of weight zero: they must not change how others are drawn."""
         if self.weights is None or self.weights.all():
             return self
         kept = np.flatnonzero(self.weights)
-        return Rows(self.X[kept], self.targets[kept], self.weights[kept])
+        return Rows(pick(self.X, kept), pick(self.targets, kept), self.weights[kept])
 
     def scaled(self, scaling: Scaling) -> "Rows":
         """Return the rows with scaled columns and targets."""
@@ -110,7 +112,8 @@ class Rows:
 
         def validate(theta):
             z = outputs(network, theta, objective.inputs)
-            scored = score(scaling.restore_outputs(z), self.targets, objective.weights)
+            z, targets = scaling.restore_outputs(z), made(self.targets)
+            scored = score(z, targets, objective.weights)
             return objective.value(theta), scored
 
         return validate
@@ -118,16 +121,10 @@ class Rows:
 
 def loss_unit(objective: Objective) -> float:
     """Return the unit of `tol`: a nat, or the loss of the best constant prediction."""
-    loss, weights, y = objective.loss, objective.weights, objective.targets
+    loss = objective.loss
     if loss.is_log_likelihood:
         return 1.0
-    z = np.broadcast_to(loss.link((weights @ y)[None, :]), y.shape)
-    with np.errstate(all="ignore"):
-        # In one part unless its temporaries do not fit.
-        null = sum(
-            float(np.dot(weights[k].astype(float), loss.value(z[k], y[k])))
-            for k in parts_that_fit(len(y), 4 * y[:1].nbytes)
-        )
+    null = objective.loss_of_constant(loss.link(objective.mean_target()[None, :])[0])
     return null if np.isfinite(null) and null > 0 else 1.0
 
 
@@ -146,15 +143,15 @@ def start_from_base_rate(
     ValueError
         If the objective overflows even with an output layer of intercepts only.
     """
-    theta = theta.copy()
+    theta = copied(theta)
     output = objective.network.unpack(theta)[-1]
-    base = objective.loss.link(objective.weights @ objective.targets)
+    base = objective.loss.link(objective.mean_target())
     output[:, -1] = base if exactly else output[:, -1] + base
     for _ in range(_SHRINKS):
         if np.isfinite(objective.value(theta)):
             return theta
         output[:, :-1] *= 0.1
-    output[:, :-1] = 0
+    output[:, :-1] = 0.0
     if not np.isfinite(objective.value(theta)):
         raise ValueError(
             "The objective overflows at the start: scale X and y, for example by "
@@ -165,7 +162,7 @@ def start_from_base_rate(
 
 def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
     """Return the network's outputs z over all rows, made in chunks."""
-    theta = theta.astype(inputs.dtype, copy=False)
+    theta = as_precision(theta, precision(inputs))
     linearization = Linearization(network, theta, inputs)
     numbers = 2 * max(network.layer_units[1:])
     return linearization.collect(lambda rows, z: [z], numbers, linearization.output)[0]

@@ -24,7 +24,7 @@ _NUMBERS, _FEWEST = 1_000_000, 50
 class Stream(NamedTuple):
     """Rows that are kept, and the loss of those that are gone."""
 
-    rows: Rows | None
+    rows: Rows
     """As they came, with weights."""
     keys: Array
     """One number of each: those of the smallest are kept."""
@@ -138,7 +138,9 @@ def left(stream: Stream, fit: Any) -> Stream:
 
 
 def _some(rows: Rows, which: Array) -> Rows:
-    return Rows(made(rows.X[which]), rows.targets[which], rows.weights[which])
+    assert rows.weights is not None
+    X, targets = made(rows.X[which]), made(rows.targets[which])
+    return Rows(X, targets, rows.weights[which])
 
 
 def _most(X: Array) -> int:

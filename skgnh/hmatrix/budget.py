@@ -1,12 +1,14 @@
 """How the memory of a hierarchical matrix is shared out."""
 
+from typing import Any
+
 import numpy as np
 
 # Indices of a head, whose factorisation takes the third power of them.
 _LARGEST_HEAD = 4096
 
 
-def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, int]:
+def plan(n: int, storage: float, share: float, head: float = 0.0) -> dict[str, Any]:
     r"""Return ranks and sizes that take `storage` numbers an index.
 
     A global part of rank g, a head of h indices, leaves of m and skeletons of rank r

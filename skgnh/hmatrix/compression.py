@@ -10,7 +10,14 @@ from skgnh.hmatrix.from_products import FromProducts, n_products
 from skgnh.hmatrix.hierarchical import Head, HierarchicalMatrix
 from skgnh.hmatrix.levels import nested_levels
 from skgnh.hmatrix.tree import ORDERS, diagonal_order, leaves, ordered
-from skgnh.linalg import Curvature, as_curvature, check_choice, check_count, nystrom
+from skgnh.linalg import (
+    Curvature,
+    as_curvature,
+    check_choice,
+    check_count,
+    check_seed,
+    nystrom,
+)
 from skgnh.progress import Track, tracker
 
 Array = Any
@@ -111,6 +118,7 @@ def compress(
     check_count(leaf_size, "leaf_size", max(rank, 1))
     H = as_curvature(H)
     source = _check(H, order, source, head_size, tol)
+    check_seed(random_state)
     rng, track = np.random.default_rng(random_state), tracker(verbose)
     diagonal = _diagonal(H)
     low = nystrom(H, min(global_rank, H.shape[0]), rng, track=track)

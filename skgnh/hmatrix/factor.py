@@ -31,6 +31,13 @@ class HierarchicalFactor:
     once, O(P (m + r) + h^2) for each right-hand side.
     """
 
+    _matrix: Any
+    _levels: list[tuple[Array, Array]]
+    _logdet: float
+    _top: Array
+    _head: Array
+    _low: tuple[Array, Array] | None
+
     def __init__(self, matrix: Any, damping: float):
         if not (isinstance(damping, Real) and 0 < damping < np.inf):
             raise np.linalg.LinAlgError(

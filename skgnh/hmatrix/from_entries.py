@@ -49,7 +49,7 @@ class FromEntries:
         leaf_of[index[index >= 0]] = np.nonzero(index >= 0)[0]
         # The node of this level that each sampled column lies in.
         self._home = leaf_of[self._sampled]
-        self._panel = self._far_panel() if n_samples else None
+        self._panel: Array = self._far_panel() if n_samples else None
 
     def blocks(self) -> Array:
         """Return the leaves' blocks; indices that fill them up are uncoupled."""

@@ -181,7 +181,8 @@ class FromProducts:
             # A basis larger than the rank of the far field is completed by any
             # directions, those of indices that fill leaves up among them.
             self._levels[0].U[~inside] = 0
-        self._depth, self._rows = 0, None
+        self._depth = 0
+        self._rows: Array = None
 
     def blocks(self) -> Array:
         """Return the leaves' blocks; indices that fill them up are uncoupled."""

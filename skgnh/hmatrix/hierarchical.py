@@ -72,6 +72,21 @@ class HierarchicalMatrix(Curvature):
     .. [2] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
            the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
            2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.hmatrix import compress
+    >>> from skgnh.operators import DenseMatrix
+    >>> x = np.linspace(0, 1, 500)
+    >>> K = np.exp(-np.abs(x[:, None] - x) / 0.1)
+    >>> A = compress(DenseMatrix(K), rank=8)
+    >>> A.nbytes < K.nbytes / 4
+    True
+    >>> factor = A.factor(damping=0.1)
+    >>> exact = np.linalg.slogdet(K + 0.1 * np.eye(500))[1]
+    >>> bool(abs(factor.logdet() / exact - 1) < 0.01)
+    True
     """
 
     offers = frozenset()

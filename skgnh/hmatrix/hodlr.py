@@ -44,6 +44,19 @@ class HODLRMatrix(Curvature):
 
     Built by :func:`skgnh.hmatrix.hodlr`. Products cost O(P (m + r log P)), a
     factorisation O(P (m^2 + r^2 log^2 P)), a solve O(P (m + r log P)).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.hmatrix import hodlr
+    >>> from skgnh.operators import DenseMatrix
+    >>> x = np.arange(200)
+    >>> K = np.exp(-np.abs(x[:, None] - x) / 5)
+    >>> A = hodlr(DenseMatrix(K), storage=24, leaf_size=16)
+    >>> b = np.ones(200)
+    >>> solution = A.factor(damping=0.1).solve(b)
+    >>> bool(np.allclose(A @ solution + 0.1 * solution, b))
+    True
     """
 
     offers = frozenset()

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from skgnh.hmatrix.from_entries import symmetric
 from skgnh.hmatrix.hodlr import Block, HODLRMatrix, contracted
 from skgnh.hmatrix.tree import ORDERS, leaves, ordered
-from skgnh.linalg import Curvature, as_curvature, check_choice, check_count
+from skgnh.linalg import Curvature, as_curvature, check_choice, check_count, check_seed
 from skgnh.memory import slices, working_memory
 
 Array = Any
@@ -79,6 +79,7 @@ def hodlr(
     """
     check_count(leaf_size, "leaf_size", 1)
     check_choice(order, "order", ORDERS)
+    check_seed(random_state)
     H, rng = as_curvature(H), np.random.default_rng(random_state)
     if not H.offers.issuperset({"entries", "diagonal"}):
         raise ValueError(f"{H.name} lacks entries or diagonal, which hodlr needs.")
@@ -131,7 +132,7 @@ def decomposed(
 
     Level after level, the halves of the whole first; the values are in X.
     """
-    levels = []
+    levels: list[list] = []
     while len(sizes) > 1:
         stops = np.cumsum([0, *sizes])
         nodes = [slice(*ends) for ends in zip(stops[:-1], stops[1:], strict=True)]

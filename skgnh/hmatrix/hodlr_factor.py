@@ -105,6 +105,9 @@ class HODLRFactor:
     O(P (m^2 + r^2 log^2 P)) once, O(P (m + r log P)) for each right-hand side.
     """
 
+    _matrix: Any
+    _top: Pair
+
     def __init__(self, matrix: Any, damping: float):
         if not (isinstance(damping, Real) and 0 < damping < np.inf):
             raise np.linalg.LinAlgError(

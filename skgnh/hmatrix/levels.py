@@ -25,7 +25,8 @@ def nested_levels(
     verbose: bool,
 ) -> tuple[list[Level], Array]:
     """Return the levels and the topmost block over the blocks D of the leaves."""
-    levels, depth = [], int(np.log2(len(D)))
+    levels: list[Level] = []
+    depth = int(np.log2(len(D)))
     while len(D) > 1 and rank > 0:
         skeleton = _skeletons(D, parts.far, min(rank, D.shape[1]), tol, track)
         if verbose:

@@ -23,6 +23,11 @@ class NetworkMixin:
     given, if it is `prefit` or in a FrozenEstimator. Fitted it is `estimator_`.
     """
 
+    estimator: Any
+    estimator_: Any
+    prefit: bool
+    random_state: Any
+
     def _given(self) -> tuple[Any, bool]:
         """Return the estimator, not frozen, and whether it is taken as it is."""
         if isinstance(self.estimator, FrozenEstimator):

@@ -24,6 +24,7 @@ References
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.operators import load_estimator
 from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.posterior import LaplacePosterior
+from skgnh.progress import Track, in_parallel, tracker
 from skgnh.scaling import Scaling
 
 Array = Any
@@ -87,6 +89,18 @@ class Influence:
     changes : ndarray of shape (n_test, n) or (n_test, n, d), or None
         By how much the prediction of each row of `X_test` changes when a training row
         is left out; None without `X_test`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.inspection import influence
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=3, random_state=0).fit(X, y)
+    >>> found = influence(model, X, y, X_test=[[0.0], [0.5]])
+    >>> found.leverage.shape, found.loo_mean.shape, found.changes.shape
+    ((40,), (40,), (2, 40))
     """
 
     leverage: Array
@@ -108,6 +122,8 @@ def influence(
     X_test: Array | None = None,
     *,
     sample_weight: Array | None = None,
+    n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> Influence:
     r"""Return leverages, leave-one-out predictions and influence of training rows.
 
@@ -127,6 +143,12 @@ def influence(
         Rows whose predictions are to be watched.
     sample_weight : array-like of shape (n,), optional
         Weights that it was fitted with. A row is left out with all of its weight.
+    n_jobs : int, optional
+        Of the parts that the rows come in, how many are left out at a time, by joblib:
+        each takes the working memory. None is 1 unless
+        :func:`joblib.parallel_config` says more. The numbers are the same.
+    verbose : bool, default=False
+        Whether to show a progress bar, with `rich`.
 
     Returns
     -------
@@ -194,15 +216,7 @@ def influence(
     """
     cases = _Cases.of(estimator, X, y, sample_weight)
     watched = None if X_test is None else _Watched.of(estimator, cases, X_test)
-    P, (n, d) = len(cases.posterior.theta), cases.targets.shape
-    held = 4 * d * (P + d) + (0 if watched is None else 3 * watched.z.size)
-    parts = []
-    for rows in slices(n, rows_per_chunk(8 * held)):
-        solved, left = cases.leave_out(rows)
-        parts.append(cases.diagnostics(rows, left))
-        if watched is not None:
-            watched.follow(rows, np.einsum("pnd,nd->pn", solved, left.seeds))
-    joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    joined, changes = _all_left_out(cases, watched, n_jobs, tracker(verbose))
     leverage, standardized, squares, z, log_density = joined
     given = 1.0 if sample_weight is None else sample_weight
     weight = check_sample_weight(given, cases.inputs)
@@ -220,8 +234,32 @@ def influence(
         loo_score=float(score),
         loo_log_density=log_density,
         loo_log_likelihood=float(np.average(log_density, weights=weight)),
-        changes=None if watched is None else _squeezed(watched.changes),
+        changes=None if changes is None else _squeezed(changes),
     )
+
+
+def _all_left_out(cases: Any, watched: Any, n_jobs: int | None, track: Track) -> tuple:
+    """Return what :func:`_left` does, of all rows."""
+    P, (n, d) = len(cases.posterior.theta), cases.targets.shape
+    held = 4 * d * (P + d) + (0 if watched is None else 3 * watched.z.size)
+    chunks = slices(n, rows_per_chunk(8 * held))
+    left = partial(_left, cases, watched)
+    parts: list = [()] * len(chunks)
+    changes = None if watched is None else np.empty((len(watched.z), n, d))
+    for k, found in in_parallel(left, chunks, n_jobs, track, "Rows left out"):
+        parts[k], moved = found
+        if changes is not None:
+            changes[:, chunks[k]] = moved
+    return [np.concatenate(part) for part in zip(*parts, strict=True)], changes
+
+
+def _left(cases: Any, watched: Any, rows: slice) -> tuple:
+    """Return the diagnostics of some rows, and the changes where rows are watched."""
+    solved, left = cases.leave_out(rows)
+    changes = None
+    if watched is not None:
+        changes = watched.changes(np.einsum("pnd,nd->pn", solved, left.seeds))
+    return cases.diagnostics(rows, left), changes
 
 
 class _LeftOut(NamedTuple):
@@ -436,20 +474,22 @@ class _Watched:
         posterior = cases.posterior
         self._cases, self._root = cases, posterior._root(inputs)
         self.z = outputs(posterior.network, posterior.theta, inputs)
-        self.changes = np.empty((n_test, n, d))
 
     @classmethod
     def of(cls, estimator: Any, cases: _Cases, X_test: Array) -> "_Watched":
         """Return the rows of X_test."""
         return cls(cases, estimator._inputs(X_test).astype(np.float64))
 
-    def follow(self, rows: slice, moved: Array) -> None:
-        """Note what moves of the parameters (P, k) do: a tangent each, O(n_test P)."""
+    def changes(self, moved: Array) -> Array:
+        """Return what moves of the parameters (P, k) do, of shape (n_test, k, d).
+
+        A tangent each, O(n_test P).
+        """
         n_test, d = self.z.shape
         dz = (self._root @ moved).reshape(n_test, d, -1).transpose(0, 2, 1)
         z = (self.z[:, None] + dz).reshape(-1, d)
         mean = self._cases.mean(z).reshape(dz.shape)
-        self.changes[:, rows] = mean - self._cases.mean(self.z)[:, None]
+        return mean - self._cases.mean(self.z)[:, None]
 
 
 def _squeezed(values: Array) -> Array:

@@ -485,7 +485,7 @@ class PredictionBandDisplay:
 
 def _colored(style: dict, given: Mapping | None, color: Any) -> dict:
     """Return keywords, with a colour unless one is given by whatever name."""
-    given = given or {}
+    given = dict(given or {})
     if {"c", "color", "fc", "facecolor", "facecolors"}.isdisjoint(given):
         style["color"] = color
     return style | given
@@ -548,7 +548,8 @@ def _intervals(estimator: Any, X: Array, levels: Iterable[float]) -> Iterator[Bo
             bounds = np.asarray(estimator.predict_interval(X, float(level)))
             yield bounds[..., 0], bounds[..., 1]
     elif "return_std" in signature(estimator.predict).parameters:
-        yield from _normal_intervals(*estimator.predict(X, return_std=True), levels)
+        mean, std = estimator.predict(X, return_std=True)
+        yield from _normal_intervals(mean, std, levels)
     else:
         name = type(estimator).__name__
         raise TypeError(f"{name} predicts neither intervals nor standard deviations.")

@@ -16,7 +16,7 @@ from skgnh.inspection.base import NetworkMixin
 from skgnh.inspection.draws import gradient_draws
 from skgnh.inspection.likeliest import check_has_evidence, likeliest, retrained
 from skgnh.inspection.surgery import surgery
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_count
 from skgnh.memory import require
 from skgnh.objective import Objective
 from skgnh.operators.random import generator
@@ -257,7 +257,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         for name in ("n_steps", "n_gradients", "n_rows", "block_size"):
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
+            check_count(getattr(self, name), name)
         check_scalar(self.n_retrain, "n_retrain", Integral, min_val=0)
         limits = {"min_val": 0, "include_boundaries": "neither"}
         check_scalar(self.damping, "damping", Real, **limits)
@@ -265,7 +265,8 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
         if not np.isfinite(self.damping):
             raise ValueError("damping must be finite.")
         check_choice(self.source, "source", _SOURCES)
-        network, is_fitted = self._given()
+        network, prefit = self._given()
+        is_fitted = prefit and getattr(network, "is_fitted", False)
         if not isinstance(network, PrunedWeightsMixin):
             raise ValueError(
                 f"{type(network).__name__} cannot be pruned: its training would not "
@@ -273,7 +274,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
                 "skgnh; of a pipeline its last step, and the rows transformed."
             )
         if self._by_evidence:
-            check_has_evidence(network, is_fitted and network.is_fitted)
+            check_has_evidence(network, is_fitted)
 
     def _check_sparsity(self) -> None:
         if isinstance(self.sparsity, str):
@@ -343,7 +344,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
     def _counts(self, n_weights: int, n_dropped: int) -> Array:
         """Return how many weights go in each step."""
         present = n_dropped / n_weights
-        sparsity = max(_MOST, present) if self._by_evidence else self.sparsity
+        sparsity = max(_MOST, present) if self._by_evidence else float(self.sparsity)
         if round(n_weights * sparsity) < n_dropped:
             raise ValueError(
                 f"sparsity={self.sparsity} is less than the present one, {present:.4f}:"

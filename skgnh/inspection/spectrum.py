@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.inspection import eigenpairs, measure
 from skgnh.inspection.base import NetworkMixin
-from skgnh.linalg import check_choice
+from skgnh.linalg import check_choice, check_seed
 from skgnh.linearization import Linearization
 from skgnh.network import append_one
 from skgnh.operators import GaussNewtonHessian, load_estimator
@@ -204,7 +204,8 @@ class GNHSpectrum(
         # Nothing can fail from here on: a refused call leaves what was fitted before.
         P, self.estimator_ = H.shape[0], network
         self.trace_, self.solver_ = trace, solver
-        self._network, self._theta, self._loss = model.network, model.theta, model.loss
+        self._network, self._loss = model.network, model.loss
+        self._theta: Array = model.theta
         self._scaling = model.scaling
         prior = model.ridge.max() if self.damping is None else self.damping
         self.damping_ = float(prior)
@@ -213,8 +214,8 @@ class GNHSpectrum(
         self._rounding = P**0.5 * float(np.finfo(H.dtype).eps) * values[0]
         self.density_nodes_, self.density_weights_ = measures[0]
         bounds = sorted(
-            P * measure.effective_dimension(*masses, self.damping_, self._rounding)
-            for masses in measures
+            P * measure.effective_dimension(x, w, self.damping_, self._rounding)
+            for x, w in measures
         )
         self.effective_dimension_bounds_ = (bounds[0], bounds[-1])
         self.effective_dimension_ = (bounds[0] + bounds[-1]) / 2
@@ -228,6 +229,7 @@ class GNHSpectrum(
         trace = H.trace()
         if not (np.isfinite(trace) and np.isfinite(H.linearization.theta).all()):
             raise ValueError("The network or its curvature is not finite.")
+        check_seed(self.random_state)
         rng, solver = check_random_state(self.random_state), self.solver
         if solver == "auto":
             solver = eigenpairs.choose(H, k, self.n_probes * self.lanczos_steps)

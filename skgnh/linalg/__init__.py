@@ -1,6 +1,14 @@
 """Linear algebra that knows no network."""
 
-from skgnh.linalg.checks import check_choice, check_count, checked_index
+from skgnh.linalg.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_seed,
+    check_vector,
+    checked_index,
+)
+from skgnh.linalg.cholesky import factorised
 from skgnh.linalg.curvature import Curvature, PrincipalSubmatrix, as_curvature
 from skgnh.linalg.nystrom import nystrom
 
@@ -10,6 +18,10 @@ __all__ = [
     "as_curvature",
     "check_choice",
     "check_count",
+    "check_number",
+    "check_seed",
+    "check_vector",
     "checked_index",
+    "factorised",
     "nystrom",
 ]

@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from skgnh.linalg.checks import checked_index
+from skgnh.arrays import namespace, pick, put
+from skgnh.linalg.checks import check_vector, checked_index
+from skgnh.linalg.operator import Operator
 from skgnh.memory import require
 
 Array = Any
 
 
-class Curvature(LinearOperator):
+class Curvature(Operator):
     """A symmetric matrix by products and its diagonal, and what else it ``offers``.
 
     Callers ask ``offers`` instead of looking for attributes. Its names:
@@ -46,6 +48,11 @@ class Curvature(LinearOperator):
         return type(self).__name__
 
     @property
+    def like(self) -> Array:
+        """An array of its precision, of the namespace and where it lies."""
+        return np.empty(0, self.dtype)
+
+    @property
     def costs(self) -> tuple[float, float]:
         """About how many operations a product takes, a column, and a block, an entry.
 
@@ -53,8 +60,20 @@ class Curvature(LinearOperator):
         """
         return 2.0 * self.shape[0] ** 2, 1.0
 
-    def _adjoint(self) -> "Curvature":
+    def dot(self, x: Any) -> Any:
+        """Return the product with a vector or a block of columns."""
+        if not (isinstance(x, LinearOperator) or np.isscalar(x)):
+            x = x if hasattr(x, "shape") else np.asarray(x)
+            check_vector(x, "The vector of a product", self.shape[1], columns=True)
+        return super().dot(x)
+
+    def _rmatmat(self, X: Array) -> Array:
+        return self._matmat(X)
+
+    def _transpose(self) -> "Curvature":
         return self
+
+    _adjoint = _transpose
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, of shape (P,), or an unbiased estimate.
@@ -84,8 +103,7 @@ class Curvature(LinearOperator):
         ValueError
             If it is not, or if two such arrays exceed the working memory.
         """
-        if "toarray" not in self.offers:
-            raise self._lacks("toarray")
+        self._must_offer("toarray")
         P = self.shape[0]
         require(
             2 * P**2 * self.dtype.itemsize,
@@ -113,6 +131,10 @@ class Curvature(LinearOperator):
         """Return the same matrix in single precision, or itself where that is not."""
         return self
 
+    def _must_offer(self, name: str) -> None:
+        if name not in self.offers:
+            raise self._lacks(name)
+
     def _lacks(self, name: str) -> ValueError:
         return ValueError(f"{self.name} does not offer {name}.")
 
@@ -129,13 +151,15 @@ class ScaledCurvature(Curvature):
     """
 
     def __init__(self, H: Curvature, d: Array):
+        check_vector(d, "d", H.shape[0])
         self._H, self._d = H, d
+        self.offers = H.offers & {"diagonal", "entries", "toarray"}
         super().__init__(H.dtype, H.shape)
 
     @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "entries", "toarray"}
+    def like(self) -> Array:
+        """That of H."""
+        return self._H.like
 
     @property
     def costs(self) -> tuple[float, float]:
@@ -173,13 +197,15 @@ class PrincipalSubmatrix(Curvature):
 
     def __init__(self, H: Curvature, index: Array):
         self._H, self.index = H, checked_index(index, H.shape[0])
+        # What the whole offers of single parameters; of entries, an array.
+        own = H.offers & {"diagonal", "entries", "toarray"}
+        self.offers = own | {"toarray"} if "entries" in own else own
         super().__init__(H.dtype, (len(self.index),) * 2)
 
     @property
-    def offers(self) -> frozenset:
-        """What the whole offers of single parameters; of entries, an array."""
-        own = self._H.offers & {"diagonal", "entries", "toarray"}
-        return own | {"toarray"} if "entries" in own else own
+    def like(self) -> Array:
+        """That of the whole."""
+        return self._H.like
 
     @property
     def costs(self) -> tuple[float, float]:
@@ -187,13 +213,13 @@ class PrincipalSubmatrix(Curvature):
         return self._H.costs
 
     def _matmat(self, V: Array) -> Array:
-        expanded = np.zeros((self._H.shape[0], V.shape[1]), V.dtype)
-        expanded[self.index] = V
-        return (self._H @ expanded)[self.index]
+        zero = namespace(V).zeros_like(V[:1, :])
+        zero = namespace(V).broadcast_to(zero, (self._H.shape[0], V.shape[1]))
+        return pick(self._H @ put(zero, self.index, V), self.index)
 
     def diagonal(self, n_probes: int | None = None, random_state: Any = None) -> Array:
         """Return the diagonal, as the whole does."""
-        return self._H.diagonal(n_probes, random_state)[self.index]
+        return pick(self._H.diagonal(n_probes, random_state), self.index)
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block of some of these rows and columns."""
@@ -206,7 +232,7 @@ class PrincipalSubmatrix(Curvature):
     def _array(self) -> Array:
         if "entries" in self.offers:
             return self._H.entries(self.index, self.index)
-        return self._H.toarray()[np.ix_(self.index, self.index)]
+        return pick(pick(self._H.toarray(), self.index).T, self.index).T
 
     def restricted(self, index: Array) -> Curvature:
         """Return the principal submatrix of some of these parameters."""

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
+from skgnh.arrays import is_foreign, namespace
 from skgnh.memory import slices, working_memory
 from skgnh.network import densified
 from skgnh.operators.layer_factors import LayerFactors
@@ -47,7 +48,20 @@ def curvature(root: Any) -> Array:
     root : GaussNewtonRoot
         The root, of shape (n r, P).
     """
+    if is_foreign(root.linearization.theta):
+        return _plainly(root)
     return by_neurons(root) if is_by_neurons(root) else by_root(root)
+
+
+def _plainly(root: Any) -> Array:
+    """Return it by the root, as products of any namespace."""
+
+    def part(rows, factors):
+        J = factors.array()
+        J = namespace(J).reshape(J, (-1, root.shape[1]))
+        return [J.T @ J]
+
+    return root.linearization.sum(part, *root.walk_anew(root.shape[1]))[0]
 
 
 def is_by_neurons(root: Any) -> bool:

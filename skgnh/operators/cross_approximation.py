@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import check_count
+from skgnh.linalg import check_count, check_number
 from skgnh.memory import require
 from skgnh.operators.low_rank import LowRankHessian
 from skgnh.operators.random import generator
@@ -90,12 +90,11 @@ def compress_jacobian(
     >>> Gram().factor(low_rank).solve(X[0].repeat(17)[:67], damping=0.1).shape
     (67,)
     """
-    if rank is None and not tol > 0:
+    check_number(tol, "tol", 0, 1)
+    if rank is None and not tol:
         raise ValueError("Give a rank, a tol above 0, or both.")
     if rank is not None:
         check_count(rank, "rank")
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol must be at least 0 and below 1, got {tol}.")
     left, values, right = approximate(H.root, rank, tol, generator(random_state))
     return LowRankHessian(left, values, right, H.ridge)
 
@@ -130,7 +129,7 @@ def approximate(A: Any, rank: int | None, tol: float, rng: Any) -> tuple:
         row = _largest(crosses, drawn)
         if max(drawn.error(), np.linalg.norm(crosses.row_deficits())) <= goal:
             if np.linalg.norm(crosses.column_deficits()) > goal:
-                row = crosses.row_of(np.argmax(crosses.column_deficits()))
+                row = crosses.row_of(int(np.argmax(crosses.column_deficits())))
             else:
                 drawn = _Drawn(crosses, rng)
                 if drawn.error() <= goal:
@@ -140,7 +139,7 @@ def approximate(A: Any, rank: int | None, tol: float, rng: Any) -> tuple:
         drawn.rows -= np.outer(u[drawn.index], v)
     left, values, right = crosses.rounded()
     tails = np.sqrt(np.cumsum(values[::-1].astype(np.float64) ** 2))[::-1]
-    k = np.count_nonzero(tails > max(0.9 * tol, floor) * crosses.whole)
+    k = int(np.count_nonzero(tails > max(0.9 * tol, floor) * crosses.whole))
     k = k if rank is None else min(k, rank)
     return left[:, :k], values[:k], right[:, :k]
 
@@ -194,7 +193,7 @@ class _Crosses:
         """Take the cross of a row and its largest column: u v^T."""
         self._grow()
         v = self.rows(np.array([row]))[0]
-        j = np.argmax(np.abs(v))
+        j = int(np.argmax(np.abs(v)))
         u = self._column(j) / v[j]
         self._taken += u * (2 * ((self.V @ v) @ self.U) + u * (v @ v))
         self._column_taken += v * (2 * ((self.U @ u) @ self.V) + v * (u @ u))

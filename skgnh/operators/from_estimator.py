@@ -9,6 +9,15 @@ from sklearn.preprocessing import label_binarize
 from sklearn.utils import check_array, check_consistent_length, compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.arrays import (
+    as_precision,
+    float_dtypes,
+    is_alike,
+    like,
+    namespace,
+    precision,
+    to_host,
+)
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one, densified
 from skgnh.scaling import Scaling
@@ -32,6 +41,21 @@ class LoadedModel(NamedTuple):
 
     An estimator that standardizes is a network of scaled columns and targets here, as
     it was trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import load_estimator
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> fitted = GaussNewtonMLPRegressor(hidden_layer_sizes=3, random_state=0).fit(
+    ...     X, np.sin(3 * X[:, 0])
+    ... )
+    >>> model = load_estimator(fitted, X)
+    >>> model.network.shapes
+    ((3, 2), (1, 4))
+    >>> model.targets is None
+    True
     """
 
     network: MLP
@@ -61,7 +85,7 @@ def encode_labels(y: Array, classes: Array, dtype: Any) -> Array:
     ValueError
         If there are labels that are not among the classes.
     """
-    y = np.asarray(y)
+    y, classes = np.asarray(to_host(y)), to_host(classes)
     if y.ndim == 2 and y.shape[1] > 1:
         return y.astype(dtype)
     y = np.ravel(y)
@@ -94,13 +118,14 @@ def assemble(
     weights of sum one, and the ridge ``penalty / sum(weights)``: one number is that of
     the network's weights, an array of shape (P,) that of each parameter.
     """
-    dtype = X.dtype
+    dtype, penalty = precision(X), to_host(penalty)
     weights, total = normalized_weights(weights, X.shape[0], dtype)
     if np.ndim(penalty) == 0:
         penalty = penalty * network.weight_mask()
     # Weights near zero leave a penalty that is a number all the same.
     with np.errstate(over="ignore"):
         ridge = np.minimum(penalty / total, np.finfo(dtype).max ** 0.5).astype(dtype)
+    weights, ridge = like(weights, X), like(ridge, X)
     return LoadedModel(network, theta, append_one(X), targets, loss, weights, ridge)
 
 
@@ -135,13 +160,25 @@ def load_estimator(
         If the estimator is not fitted.
     ValueError
         If it is no multi-layer perceptron or the data do not belong to it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skgnh.operators import load_estimator
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(5, solver="lbfgs", alpha=1, max_iter=999, random_state=0)
+    >>> model = load_estimator(mlp.fit(X, y), X, y)
+    >>> model.inputs.shape, model.targets.shape, model.theta.shape
+    ((150, 5), (150, 3), (43,))
     """
     fitted = _attributes(estimator)
     coefs, scaling = fitted.coefs_, fitted._scaling_
-    dtype = coefs[0].dtype
+    dtype = precision(coefs[0])
     X = validate_data(
-        estimator, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
-    ).astype(dtype, copy=False)
+        estimator, X, reset=False, accept_sparse="csr", dtype=float_dtypes(X)
+    )
+    X = as_precision(check_place(X, coefs[0], estimator), dtype)
     widths = (coefs[0].shape[0], *(coef.shape[1] for coef in coefs))
     activations = fitted.hidden_activations_
     if activations is None:
@@ -153,6 +190,7 @@ def load_estimator(
         y = X
     if y is not None:
         targets = _targets(y, fitted.classes_, loss, network.n_outputs, dtype)
+        targets = like(targets, X)
         check_consistent_length(X, targets)
         targets = scaling.scale_targets(targets)
     weights = _row_weights(fitted.class_weight, X, y, sample_weight)
@@ -189,7 +227,9 @@ def _targets(y: Array, classes: Any, loss: Any, n_outputs: int, dtype: Any) -> A
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None)
     y = densified(y)
     if classes is None:
-        targets = y.reshape(len(y), -1).astype(dtype)
+        if getattr(y.dtype, "kind", "f") in "SU":
+            raise ValueError("y must be numbers, got text.")
+        targets = as_precision(namespace(y).reshape(y, (y.shape[0], -1)), dtype)
     else:
         targets = encode_labels(y, classes, dtype)
     if targets.shape[1] != n_outputs:
@@ -210,8 +250,25 @@ def _row_weights(class_weight: Any, X: Array, y: Array, sample_weight: Array) ->
         return sample_weight
     if y is None:
         raise ValueError("An estimator with class_weight needs y for its row weights.")
-    expanded = compute_sample_weight(class_weight, y)
+    expanded = compute_sample_weight(class_weight, to_host(y))
     return expanded if sample_weight is None else expanded * sample_weight
+
+
+def check_place(X: Array, weights: Array, estimator: Any) -> Array:
+    """Return X, of the namespace and on the device of an estimator's weights.
+
+    Raises
+    ------
+    ValueError
+        If it is elsewhere.
+    """
+    if not is_alike(X, weights):
+        raise ValueError(
+            f"X is an array of {namespace(X).__name__}, the {type(estimator).__name__} "
+            f"was fitted to arrays of {namespace(weights).__name__}: pass X as such an "
+            "array, on the same device and with array_api_dispatch as in fit."
+        )
+    return X
 
 
 def check_sample_weight(sample_weight: Array, X: Array) -> Array:
@@ -225,7 +282,10 @@ def check_sample_weight(sample_weight: Array, X: Array) -> Array:
     if isinstance(sample_weight, Number):
         sample_weight = np.full(X.shape[0], sample_weight)
     weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        to_host(sample_weight),
+        ensure_2d=False,
+        dtype=np.float64,
+        input_name="sample_weight",
     )
     if weights.shape != (X.shape[0],):
         raise ValueError(

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.linalg import Curvature, check_count
+from skgnh.arrays import as_precision, like, namespace, pick, to_host
+from skgnh.linalg import Curvature, check_count, check_vector, checked_index
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require, rows_per_chunk, slices
 from skgnh.operators import blocks
@@ -14,7 +15,7 @@ from skgnh.operators.gram import values_of
 from skgnh.operators.hessian import NetworkHessian
 from skgnh.operators.mapped import InputScales, MappedRoot, by_inputs
 from skgnh.operators.partial import layers_of
-from skgnh.operators.random import generator
+from skgnh.operators.random import generator, key_of, signs
 from skgnh.operators.root import GaussNewtonRoot
 from skgnh.operators.tables import PairTables
 
@@ -153,12 +154,14 @@ class GaussNewtonHessian(NetworkHessian):
 
         That is, the same for all neurons of a layer.
         """
+        check_vector(d, "d", self.shape[0])
         if not by_inputs(self.network, d):
             return super().scaled(d)
-        ridge = self.ridge * d**2
+        xp, ridge = namespace(d), self.ridge * d**2
         # The root of the ridge's inverse makes it one, whatever rounding says.
-        ridge[np.abs(ridge - 1) <= 8 * np.finfo(self.dtype).eps] = 1
-        scales = InputScales(self.network, d.astype(self.dtype, copy=False))
+        is_one = xp.abs(ridge - 1) <= 8 * float(np.finfo(self.dtype).eps)
+        ridge = xp.where(is_one, xp.ones_like(ridge), ridge)
+        scales = InputScales(self.network, as_precision(d, self.dtype))
         return self.of(MappedRoot(self.root, scales), ridge)
 
     def rounded(self) -> "GaussNewtonHessian":
@@ -167,13 +170,13 @@ class GaussNewtonHessian(NetworkHessian):
         if self.dtype == single or type(root) is not GaussNewtonRoot:
             return self
         rows = root.linearization
-        theta, inputs = rows.theta.astype(single), rows.inputs.astype(single)
+        theta, inputs = (as_precision(x, single) for x in (rows.theta, rows.inputs))
         return GaussNewtonHessian(
             Linearization(self.network, theta, inputs),
             self.loss,
-            self.weights.astype(single),
-            self.ridge.astype(single),
-            None if root.probes is None else root.probes.astype(single),
+            as_precision(self.weights, single),
+            as_precision(self.ridge, single),
+            None if root.probes is None else as_precision(root.probes, single),
         )
 
     def restricted(self, index: Array) -> Curvature:
@@ -196,7 +199,7 @@ class GaussNewtonHessian(NetworkHessian):
         root = None if layers is None else self.root.of_layers(layers)
         if root is None:
             return super().restricted(index)
-        return self.of(root, self.ridge[index])
+        return self.of(root, pick(self.ridge, index))
 
     def columns(self, index: Array) -> Array:
         """Return columns of the root J_S, of shape (n r, k).
@@ -216,7 +219,7 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If the index is off, or the array exceeds the working memory.
         """
-        return self.root.columns(index)
+        return self.root.columns(checked_index(index, self.shape[0]))
 
     def entries(self, rows: Array, columns: Array) -> Array:
         """Return the block ``H[rows, columns]``.
@@ -255,6 +258,7 @@ class GaussNewtonHessian(NetworkHessian):
         ValueError
             If an index is off, or the blocks exceed the working memory.
         """
+        self._must_offer("entries")
         pairs = [(np.asarray(rows), np.asarray(columns)) for rows, columns in pairs]
         located = [blocks.sides(self.network, *pair) for pair in pairs]
         shapes = [f"{len(rows)} x {len(columns)}" for rows, columns in pairs]
@@ -307,6 +311,8 @@ class GaussNewtonHessian(NetworkHessian):
         ndarray of shape (P,)
             The diagonal, the ridge included.
         """
+        if n_probes is not None:
+            check_count(n_probes, "n_probes")
         if n_probes is not None and n_probes < self.n_roots:
             return self.probe(n_probes, random_state, shared=True).diagonal()
         if self._tables is not None:
@@ -319,7 +325,8 @@ class GaussNewtonHessian(NetworkHessian):
 
     def trace(self) -> float:
         """Return the trace of H, exactly."""
-        return float(self.row_traces().sum() + self.ridge.sum())
+        xp = namespace(self.ridge)
+        return float(xp.sum(self.row_traces()) + xp.sum(self.ridge))
 
     def gram(self, scale: Array | None = None) -> Array:
         """Return ``J_S diag(scale) J_S^T``, of shape (n r, n r); P is never formed.
@@ -332,11 +339,12 @@ class GaussNewtonHessian(NetworkHessian):
             Positive; ones if None. Where it differs among the neurons of a layer, the
             cost is O(n^2 r^2 P).
         """
-        one = np.ones(self.shape[0], self.dtype)
+        one = namespace(self.ridge).ones_like(self.ridge)
+        check_vector(one if scale is None else scale, "scale", self.shape[0])
         scales, alike = self._by_input(one if scale is None else scale)
         if not alike:
             return self._gram_of(np.arange(self.shape[0]), scale)
-        zeros = [np.zeros_like(part) for part in scales]
+        zeros = [0 * part for part in scales]
         return self.root.grams(zeros, None if scale is None else scales)[0]
 
     def gram_by_ridge(self, grams: Callable | None = None) -> list[tuple[float, Array]]:
@@ -403,8 +411,39 @@ class GaussNewtonHessian(NetworkHessian):
         The mean where they do not.
         """
         layers = self.network.unpack(numbers)
-        alike = all((layer == layer[0]).all() for layer in layers)
-        return [layer[0] if alike else layer.mean(axis=0) for layer in layers], alike
+        xp = namespace(numbers)
+        alike = all(bool(xp.all(layer == layer[:1, :])) for layer in layers)
+        return [x[0, :] if alike else xp.mean(x, axis=0) for x in layers], alike
+
+    def kronecker_sums(
+        self, n_probes: int | None = None, key: int = 0, rows: Array | None = None
+    ) -> list[Array]:
+        """Return every layer's ``sum_i B_i^T B_i``, then its ``sum_i w_i a_i a_i^T``.
+
+        Parameters
+        ----------
+        n_probes : int, optional
+            See :func:`skgnh.operators.kronecker.kronecker_factors`.
+        key : int
+            Of the probes, see :func:`skgnh.operators.random.signs`.
+        rows : ndarray of int, optional
+            Whose probes these rows take; those from the first on if None.
+        """
+        root = self.root
+        if n_probes is not None and n_probes < self.n_roots and root.probes is None:
+            rows = np.arange(self.linearization.n_rows) if rows is None else rows
+            shape = n_probes, self.network.n_outputs
+            drawn = like(signs(key, rows, shape), self.theta)
+            # Probes that are drawn for one sweep need not be kept.
+            walk = root.over(self.linearization, self.weights, drawn).walk_anew()
+        else:
+            walk = root.walk(compact=True)
+        weighted = self.weights[:, None] ** 0.5
+
+        def part(some, factors):
+            return factors.kronecker(pick(weighted, some), root.has_diagonal_outputs)
+
+        return self.linearization.sum(part, *walk)
 
     def _data_array(self) -> Array:
         return curvature(self.root)
@@ -432,13 +471,14 @@ class GaussNewtonHessian(NetworkHessian):
         """
         check_count(n_rows, "n_rows")
         rng = generator(random_state)
-        importance = self.row_traces().astype(np.float64)
+        importance = to_host(self.row_traces()).astype(np.float64)
         total = importance.sum()
         n = len(importance)
         p = importance / total if total > 0 else np.full(n, 1 / n)
         drawn, counts = np.unique(rng.choice(n, n_rows, p=p), return_counts=True)
-        weights = self.weights[drawn] * (counts / (n_rows * p[drawn]))
-        rows, weights = self.linearization.take(drawn), weights.astype(self.dtype)
+        factors = like(counts / (n_rows * p[drawn]), self.weights)
+        rows = self.linearization.take(drawn)
+        weights = as_precision(pick(self.weights, drawn) * factors, self.dtype)
         root = self.root.over(rows, weights, self.root.probes_of(drawn))
         return self.of(root, self.ridge)
 
@@ -472,9 +512,7 @@ class GaussNewtonHessian(NetworkHessian):
         require(np.prod(shape, dtype=float), "The output probes", "Draw fewer")
         if self.root.probes is not None:
             raise ValueError("This operator has output probes already.")
-        rng = generator(random_state)
-        signs = rng.integers(0, 2, shape, dtype=np.int8)
-        signs *= 2
-        signs -= 1
-        root = self.root.over(self.linearization, self.weights, signs)
+        drawn = signs(key_of(random_state), np.arange(n_rows), shape[1:])
+        drawn = like(drawn, self.theta)
+        root = self.root.over(self.linearization, self.weights, drawn)
         return self.of(root, self.ridge)

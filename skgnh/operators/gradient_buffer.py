@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve
 
-from skgnh.linalg import check_count
+from skgnh.linalg import check_count, check_number, check_vector
 from skgnh.memory import require
 from skgnh.operators.rank_one import RankOneInverse, factorised_gram
 
@@ -79,7 +79,7 @@ class GradientBuffer:
         self._G = np.zeros((n_gradients, n_parameters), dtype)
         self._K = np.zeros((n_gradients, n_gradients))
         self._count, self._next = 0, 0
-        self._factor = (None, None)
+        self._factor: tuple[float | None, Any] = (None, None)
 
     def __len__(self) -> int:
         """Return how many gradients it holds."""
@@ -121,6 +121,7 @@ class GradientBuffer:
         self._factor = (None, None)
 
     def _factorised(self, damping: float) -> tuple[Array, float]:
+        check_number(damping, "damping")
         if not damping > 0:
             raise LinAlgError("Gradients alone are singular: take a positive damping.")
         if self._factor[0] != damping:
@@ -136,6 +137,7 @@ class GradientBuffer:
         numpy.linalg.LinAlgError
             If F is not positive definite to rounding: raise the damping.
         """
+        check_vector(rhs, "rhs", self._G.shape[1], columns=True)
         x = np.asarray(rhs, dtype=self._G.dtype)
         L, _ = self._factorised(damping)
         G, scale = self.gradients, x.dtype.type(damping)

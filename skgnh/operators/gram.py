@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import copied, is_foreign, namespace
 from skgnh.network import densified
 
 Array = Any
@@ -12,7 +13,8 @@ Array = Any
 
 def values_of(ridges: list[Array]) -> Array:
     """Return the different values of the ridge, falling."""
-    return np.unique(np.concatenate(ridges))[::-1]
+    xp = namespace(ridges[0])
+    return np.array([float(v) for v in xp.unique_values(xp.concat(ridges))])[::-1]
 
 
 def n_held(ridges: list[Array]) -> int:
@@ -30,24 +32,30 @@ def hadamard_grams(
     columns of A_l whose ridge, given for each layer, is v. In the order of
     :func:`values_of`.
     """
-    found = {}
+    found: dict[float, Array] = {}
+    xp = namespace(ridges[0])
     for a, B, ridge in zip(left, right, ridges, strict=True):
         outer = B @ B.T
-        rows, last = len(outer), a.shape[1] - 1
-        has_ones = bool((densified(a[:, [last]]) == 1).all())
-        groups = [(v, np.flatnonzero(ridge == v)) for v in np.unique(ridge)]
+        rows, last = outer.shape[0], a.shape[1] - 1
+        has_ones = bool(xp.all(densified(a[:, last:]) == 1))
+        values = [float(v) for v in xp.unique_values(ridge)]
+        groups = [(v, xp.nonzero(ridge == v)[0]) for v in values]
         # The last of a layer overwrites what they have in common; a bias alone, which
         # leaves it as it is, comes first.
-        groups.sort(key=lambda group: -group[1][0])
+        groups.sort(key=lambda group: -int(group[1][0]))
         for k, (value, columns) in enumerate(groups):
-            part, is_bias = outer, columns[0] == last
+            part, is_bias = outer, int(columns[0]) == last
             if not (is_bias and has_ones):
-                part = outer if k == len(groups) - 1 else outer.copy()
-                some = a if len(columns) > last else a[:, columns]
-                by_sample = part.reshape(n, rows // n, n, rows // n)
+                part = outer if k == len(groups) - 1 else copied(outer)
+                some = a if columns.shape[0] > last else _columns(a, columns)
+                by_sample = xp.reshape(part, (n, rows // n, n, rows // n))
                 by_sample *= densified(some @ some.T)[:, None, :, None]
             if value in found:
                 found[value] += part
             else:
-                found[value] = part.copy() if is_bias and has_ones else part
+                found[value] = copied(part) if is_bias and has_ones else part
     return [found[value] for value in sorted(found, reverse=True)]
+
+
+def _columns(a: Array, columns: Array) -> Array:
+    return namespace(a).take(a, columns, axis=1) if is_foreign(a) else a[:, columns]

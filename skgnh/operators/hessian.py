@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
+from skgnh.arrays import add_to_diagonal, as_rows, is_foreign, namespace, precision
 from skgnh.linalg import Curvature
 from skgnh.linearization import Linearization
 from skgnh.operators.from_estimator import LoadedModel, load_estimator
@@ -36,9 +35,12 @@ class NetworkHessian(Curvature):
     ):
         self.linearization, self.network = linearization, linearization.network
         self.theta, self.loss, self.weights = linearization.theta, loss, weights
-        P, dtype = self.network.n_parameters, self.theta.dtype
-        self.ridge = np.zeros(P, dtype) if ridge is None else ridge
-        super().__init__(dtype, (P, P))
+        P, zero = self.network.n_parameters, namespace(self.theta).zeros_like
+        self.ridge = zero(self.theta) if ridge is None else ridge
+        super().__init__(precision(self.theta), (P, P))
+        if is_foreign(self.theta):
+            # Indices, and rows of factors neuron by neuron, are NumPy's.
+            self.offers = self.offers - {"entries"}
 
     @classmethod
     def from_estimator(
@@ -83,13 +85,18 @@ class NetworkHessian(Curvature):
     def _of_model(cls, model: LoadedModel, rows: Linearization) -> "NetworkHessian":
         return cls(rows, model.loss, model.weights, model.ridge)
 
+    @property
+    def like(self) -> Array:
+        """Theta."""
+        return self.theta
+
     def _matmat(self, V: Array) -> Array:
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+        directions = as_rows(V, self.dtype)
 
         def part(rows, trace):
             return [self._product(directions, rows, trace)]
 
-        (out,) = self.linearization.sum(part, self._numbers(len(directions)))
+        (out,) = self.linearization.sum(part, self._numbers(V.shape[1]))
         out += self.ridge * directions
         return out.T
 
@@ -117,9 +124,7 @@ class NetworkHessian(Curvature):
         return RestrictedHessian(self, index)
 
     def _array(self) -> Array:
-        out = self._data_array()
-        out.reshape(-1)[:: len(out) + 1] += self.ridge
-        return out
+        return add_to_diagonal(self._data_array(), self.ridge)
 
     def _data_array(self) -> Array:
         """Return the array without the ridge, of shape (P, P)."""

@@ -1,14 +1,15 @@
 """Kronecker factors of the layers, and the basis of their eigenvectors."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import namespace
 from skgnh.linalg import Curvature
 from skgnh.network import MLP, densified
 from skgnh.operators.gauss_newton import GaussNewtonHessian
 from skgnh.operators.mapped import MappedRoot
+from skgnh.operators.random import key_of
 
 Array = Any
 
@@ -38,21 +39,10 @@ def kronecker_factors(
     -------
     list of (ndarray of shape (width_out, width_out), ndarray of shape (fan, fan))
     """
-    is_diagonal = H.root.has_diagonal_outputs
-    if n_probes is not None and n_probes < H.n_roots and H.root.probes is None:
-        H = H.probe(n_probes, random_state)
-        # Probes that are drawn for one sweep need not be kept.
-        walk = H.root.walk_anew
-    else:
-        walk = partial(H.root.walk, compact=True)
-    weighted = np.sqrt(H.weights / (H.weights.sum() or 1))[:, None]
-
-    def part(rows, factors):
-        return factors.kronecker(weighted[rows], is_diagonal)
-
-    made = H.linearization.sum(part, *walk())
+    xp, key = namespace(H.weights), 0 if n_probes is None else key_of(random_state)
+    made, total = H.kronecker_sums(n_probes, key), float(xp.sum(H.weights)) or 1
     depth = len(H.network.shapes)
-    return list(zip(made[:depth], made[depth:], strict=True))
+    return [(B, A / total) for B, A in zip(made[:depth], made[depth:], strict=True)]
 
 
 class Rotation:

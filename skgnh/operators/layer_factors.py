@@ -1,11 +1,12 @@
 r"""The two lists that hold some rows of the root :math:`J_S`, and their algebra."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import row_norms
 
+from skgnh.arrays import eye, is_foreign, namespace, pick
 from skgnh.network import MLP, densified
 from skgnh.operators.gram import hadamard_grams
 
@@ -78,7 +79,7 @@ class LayerFactors(NamedTuple):
         """Return those of some rows, as views where they are dense."""
         if rows == slice(0, self.n_rows):
             return self
-        return LayerFactors(*([x[rows] for x in own] for own in self))
+        return LayerFactors(*([pick(x, rows) for x in own] for own in self))
 
     def pick(self, at: Array, roots: Array) -> "LayerFactors":
         """Return rows (at, roots) of J_S, each as a sample of one root."""
@@ -90,13 +91,13 @@ class LayerFactors(NamedTuple):
         """Return these with the roots of the last layer, diagonal, as diagonals."""
         last = self.back[-1]
         if last.ndim == 3:
-            last = np.einsum("ikk->ik", last)
+            last = namespace(last).linalg.diagonal(last)
         return LayerFactors(self.inputs, [*self.back[:-1], last])
 
     def roots(self, layer: int) -> Array:
         """Return B_l of shape (n, r, width_out), a diagonal written out."""
         B = self.back[layer]
-        return B if B.ndim == 3 else B[:, :, None] * np.eye(B.shape[1], dtype=B.dtype)
+        return B if B.ndim == 3 else B[:, :, None] * eye(B.shape[1], B)
 
     # ---- the root itself ------------------------------------------------------------
 
@@ -111,12 +112,14 @@ class LayerFactors(NamedTuple):
         a = self.inputs[layer]
         return a[:, nu].toarray().T if sparse.issparse(a) else a.T[nu]
 
-    def array(self, order: str = "C") -> Array:
+    def array(self, order: Literal["C", "F"] = "C") -> Array:
         """Return J_S of these rows, of shape (n, r, P).
 
         In 'C' order what makes it runs over the inputs of a neuron, in 'F' order, that
         of :meth:`columns`, over the samples.
         """
+        if is_foreign(self.back[0]):
+            return self._joined()
         shape = self.n_rows, self.n_roots
         sizes = [B.shape[-1] * a.shape[1] for a, B in zip(*self, strict=True)]
         out = np.empty((*shape, sum(sizes)), self.dtype, order)
@@ -129,23 +132,31 @@ class LayerFactors(NamedTuple):
             np.multiply(B[..., None], a[:, None, None, :], out=own)
         return out
 
+    def _joined(self) -> Array:
+        """Return what :meth:`array` does, by functions of any namespace."""
+        xp, shape = namespace(self.back[0]), (self.n_rows, self.n_roots, -1)
+        layers = zip(self.inputs, map(self.roots, range(len(self.back))), strict=True)
+        parts = [B[..., None] * a[:, None, None, :] for a, B in layers]
+        return xp.concat([xp.reshape(part, shape) for part in parts], axis=2)
+
     # ---- sums over roots or rows ----------------------------------------------------
 
     def column_norms(self) -> Array:
         """Return the squared norm of every column of J_S, of shape (P,)."""
-        out = []
+        out, xp = [], namespace(self.back[0])
         for a, B in zip(*self, strict=True):
             squares = a.power(2) if sparse.issparse(a) else a**2
-            own = B**2 if B.ndim == 2 else (B**2).sum(axis=1)
-            out.append((own.T @ squares).ravel())
-        return np.concatenate(out)
+            own = B**2 if B.ndim == 2 else xp.sum(B**2, axis=1)
+            out.append(xp.reshape(own.T @ squares, (-1,)))
+        return xp.concat(out)
 
     def row_norms(self) -> Array:
         """Return the squared norm of every row of J_S, of shape (n, r)."""
-        out = np.zeros((self.n_rows, self.n_roots), self.dtype)
+        xp, out = namespace(self.back[0]), 0.0
         for a, B in zip(*self, strict=True):
-            own = B**2 if B.ndim == 2 else (B**2).sum(axis=2)
-            out += row_norms(a, squared=True)[:, None] * own
+            own = B**2 if B.ndim == 2 else xp.sum(B**2, axis=2)
+            norms = row_norms if not is_foreign(a) else _row_norms
+            out = out + norms(a, squared=True)[:, None] * own
         return out
 
     def pairs(self, i: int, mu: Any, j: int, other: Any) -> Array:
@@ -176,8 +187,9 @@ class LayerFactors(NamedTuple):
         left, back = self.inputs, map(self.roots, range(len(self.back)))
         if scales is not None:
             pairs = zip(left, scales, strict=True)
-            left = [densified(a) * np.sqrt(scale) for a, scale in pairs]
-        flat = (B.reshape(-1, B.shape[2]) for B in back)
+            left = [densified(a) * scale**0.5 for a, scale in pairs]
+        xp = namespace(self.back[0])
+        flat = (xp.reshape(B, (-1, B.shape[2])) for B in back)
         return hadamard_grams(left, flat, self.n_rows, ridges)
 
     def kronecker(
@@ -192,10 +204,16 @@ class LayerFactors(NamedTuple):
         outputs = [_gram(B) for B in self.back[:-1]]
         last = self.back[-1]
         if has_diagonal_outputs or last.ndim == 2:
-            outputs.append(np.diag(np.sum(last**2, axis=tuple(range(last.ndim - 1)))))
+            xp = namespace(last)
+            own = xp.sum(last**2, axis=tuple(range(last.ndim - 1)))
+            outputs.append(own * eye(own.shape[0], own))
         else:
             outputs.append(_gram(last))
         return outputs + [densified(a.T @ a) for a in scaled]
+
+
+def _row_norms(a: Array, squared: bool) -> Array:
+    return namespace(a).sum(a**2, axis=1)
 
 
 def _scaled(a: Array, scale: Array) -> Array:
@@ -204,5 +222,8 @@ def _scaled(a: Array, scale: Array) -> Array:
 
 def _gram(B: Array) -> Array:
     """Return ``sum_i B_i^T B_i``, in whichever order B lies without a copy."""
-    flat = B.reshape(-1, B.shape[2], order="A")
+    if is_foreign(B):
+        flat = namespace(B).reshape(B, (-1, B.shape[2]))
+    else:
+        flat = B.reshape(-1, B.shape[2], order="A")
     return flat.T @ flat

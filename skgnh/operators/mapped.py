@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import namespace
 from skgnh.linearization import Linearization
 from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.root import GaussNewtonRoot
+from skgnh.scaling import diagonal_matrix
 
 Array = Any
 
@@ -79,7 +80,7 @@ class InputScales:
 
     def __init__(self, network: Any, d: Array):
         self._d = d[:, None]
-        self.rotations = [(None, _Scale(layer[0])) for layer in network.unpack(d)]
+        self.rotations = [(None, _Scale(layer[0, :])) for layer in network.unpack(d)]
 
     def rotate(self, X: Array) -> Array:
         """Return ``diag(d) X``."""
@@ -95,10 +96,11 @@ class _Scale:
     def right(self, X: Array) -> Array:
         """Return ``X diag(d)``, sparse where X is."""
         if sparse.issparse(X):
-            return (X @ sparse.diags_array(self._d)).tocsr()
+            return (X @ diagonal_matrix(self._d)).tocsr()
         return X * self._d
 
 
 def by_inputs(network: Any, d: Array) -> bool:
     """Say whether a vector of parameters is the same for all neurons of a layer."""
-    return all(np.array_equal(x, x[:1].repeat(len(x), 0)) for x in network.unpack(d))
+    xp = namespace(d)
+    return all(bool(xp.all(x == x[:1, :])) for x in network.unpack(d))

@@ -1,6 +1,6 @@
 """The inverse of a damped sum of rank-one matrices, made once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -119,13 +119,13 @@ class RankOneInverse(Curvature):
         m, b = gradients.shape[0], block.stop - block.start
         if b < m:
             # R^T R = G^T G: b rows then say the same as the m.
-            G = np.linalg.qr(gradients[:, block].astype(np.float64), mode="r")
-            chunks = [(block, G)]
+            G: Array = np.linalg.qr(gradients[:, block].astype(np.float64), mode="r")
+            chunks: Iterable[tuple[slice, Array]] = [(block, G)]
         else:
             spans = slices(block.stop, rows_per_chunk(m * 8), start=block.start)
             # Read once more for V, rather than kept.
             chunks = _Columns(gradients, spans)
-        K = sum(G @ G.T for _, G in chunks)
+        K: Array = sum(G @ G.T for _, G in chunks)
         L, logdet = factorised_gram(K, m * self.damping)
         self._logdet += logdet
         for span, G in chunks:

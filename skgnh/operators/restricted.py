@@ -6,9 +6,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
 
+from skgnh.arrays import is_foreign, pick
 from skgnh.linalg import Curvature, PrincipalSubmatrix
 
 Array = Any
+
+_OF_ROOT = {"root", "samples"}
 
 
 class RestrictedHessian(PrincipalSubmatrix):
@@ -46,15 +49,13 @@ class RestrictedHessian(PrincipalSubmatrix):
 
     def __init__(self, H: Curvature, index: Array):
         super().__init__(H, index)
-        self.linearization, self.ridge = H.linearization, H.ridge[self.index]
-        if "root" in H.offers:
+        # But for what belongs to whole layers; the root's columns take a sparse array.
+        if not is_foreign(self.like):
+            self.offers |= H.offers & _OF_ROOT
+        self.linearization, self.ridge = H.linearization, pick(H.ridge, self.index)
+        if "root" in self.offers:
             # Columns of the root, by products.
             k, (P, _) = len(self.index), H.shape
             units = np.ones(k, H.dtype), self.index, np.arange(k + 1)
             self.root = H.root @ aslinearoperator(sparse.csc_array(units, (P, k)))
             self.n_roots = H.n_roots
-
-    @property
-    def offers(self) -> frozenset:
-        """What the whole offers, but for what belongs to whole layers."""
-        return super().offers | (self._H.offers & {"root", "samples"})

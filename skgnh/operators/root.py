@@ -5,8 +5,18 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
+from skgnh.arrays import (
+    as_precision,
+    as_rows,
+    contiguous,
+    eye,
+    namespace,
+    pick,
+    precision,
+    turned,
+)
+from skgnh.linalg.operator import Operator
 from skgnh.linearization import Linearization
 from skgnh.memory import fits, require
 from skgnh.operators.gram import n_held
@@ -16,7 +26,7 @@ from skgnh.operators.partial import PartialMLP
 Array = Any
 
 
-class GaussNewtonRoot(LinearOperator):
+class GaussNewtonRoot(Operator):
     r"""The weighted root :math:`J_S` of the data's part of a Gauss-Newton Hessian.
 
     .. math:: J_S^T J_S = \sum_i w_i J_i^T Q_i J_i, \qquad Q_i = S_i S_i^T
@@ -55,7 +65,7 @@ class GaussNewtonRoot(LinearOperator):
         self.loss, self.weights, self.probes = loss, weights, probes
         self.n_roots = self.network.n_outputs if probes is None else probes.shape[1]
         shape = (linearization.n_rows * self.n_roots, self.network.n_parameters)
-        super().__init__(linearization.theta.dtype, shape)
+        super().__init__(precision(linearization.theta), shape)
 
     @property
     def has_diagonal_outputs(self) -> bool:
@@ -65,18 +75,20 @@ class GaussNewtonRoot(LinearOperator):
 
     @cached_property
     def _sqrt_weights(self) -> Array:
-        return np.sqrt(self.weights)[:, None, None]
+        return namespace(self.weights).sqrt(self.weights)[:, None, None]
 
     def probes_of(self, rows: Any) -> Array | None:
         """Return the probes of some rows, or those that all rows share."""
-        if self.probes is None or len(self.probes) == 1:
+        if self.probes is None or self.probes.shape[0] == 1:
             return self.probes
-        return self.probes[rows]
+        return pick(self.probes, rows)
 
     def _omega(self, rows: Any) -> Array | None:
         """Return ``Omega_i^T`` of some rows, of shape (n or 1, m, d)."""
         signs = self.probes_of(rows)
-        return None if signs is None else signs / self.dtype.type(self.n_roots**0.5)
+        if signs is None:
+            return None
+        return as_precision(signs, self.dtype) / self.n_roots**0.5
 
     @cached_property
     def _means(self) -> Array | None:
@@ -86,7 +98,9 @@ class GaussNewtonRoot(LinearOperator):
 
     def _mean(self, rows: slice, trace: Any) -> Array:
         return (
-            self.loss.mean(trace.outputs) if self._means is None else self._means[rows]
+            self.loss.mean(trace.outputs)
+            if self._means is None
+            else pick(self._means, rows)
         )
 
     # ---- some rows ------------------------------------------------------------------
@@ -103,8 +117,8 @@ class GaussNewtonRoot(LinearOperator):
         moved = self.loss.root_adjoint(mean, moved)
         omega = self._omega(rows)
         if omega is not None:
-            moved = moved @ np.swapaxes(omega, 1, 2)
-        moved *= self._sqrt_weights[rows]
+            moved = moved @ turned(omega)
+        moved *= pick(self._sqrt_weights, rows)
         return moved
 
     def backward(self, rows: slice, trace: Any, u: Array) -> Array:
@@ -113,7 +127,7 @@ class GaussNewtonRoot(LinearOperator):
         omega = self._omega(rows)
         if omega is not None:
             u = u @ omega
-        seeds = self.loss.root(mean, u * self._sqrt_weights[rows])
+        seeds = self.loss.root(mean, u * self._sqrt_weights[rows, ...])
         return self.network.pullback(theta, trace, seeds)
 
     def _carried(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
@@ -121,21 +135,23 @@ class GaussNewtonRoot(LinearOperator):
         n, d = trace.outputs.shape
         basis = self._omega(rows)
         if basis is None:
-            basis = np.eye(d, dtype=self.dtype)[None]
-        basis = np.broadcast_to(basis, (n, self.n_roots, d))
+            basis = eye(d, trace.outputs)[None, ...]
+        basis = namespace(basis).broadcast_to(basis, (n, self.n_roots, d))
         seeds = self.loss.root(self._mean(rows, trace), basis)
-        seeds *= self._sqrt_weights[rows]
+        seeds *= self._sqrt_weights[rows, ...]
         return self.network.carry_back(self.linearization.theta, trace, seeds)
 
     def _carried_diagonal(self, rows: slice, trace: Any) -> Iterator[tuple[int, Array]]:
         """Do what :meth:`_carried` does, the last B, diagonal, as (n, d)."""
         theta, last = self.linearization.theta, len(self.network.layer_units) - 2
-        one = np.ones((len(trace.outputs), 1, self.n_roots), self.dtype)
-        scale = self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows]
+        one = namespace(trace.outputs).ones_like(trace.outputs)[:, None, :]
+        scale = (
+            self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows, ...]
+        )
         yield last, scale[:, 0]
         if last:
             weights = self.network.matrices(theta)[last][:, :-1]
-            B = np.swapaxes(scale, 1, 2) * weights
+            B = turned(scale) * weights
             B *= trace.slopes[last - 1][:, None, :]
             yield from self.network.carry_back(theta, trace, B, last - 1)
 
@@ -204,24 +220,21 @@ class GaussNewtonRoot(LinearOperator):
     # ---- products -------------------------------------------------------------------
 
     def _matmat(self, V: Array) -> Array:
-        directions = np.ascontiguousarray(np.asarray(V, dtype=self.dtype).T)
+        directions = as_rows(V, self.dtype)
 
         def part(rows, trace):
-            return [np.swapaxes(self.forward(rows, trace, directions), 1, 2)]
+            return [turned(self.forward(rows, trace, directions))]
 
-        (out,) = self.linearization.collect(part, self.numbers(len(directions)))
-        return out.reshape(self.shape[0], -1)
-
-    def _rmatvec(self, u: Array) -> Array:
-        return self._rmatmat(u.reshape(-1, 1))[:, 0]
+        (out,) = self.linearization.collect(part, self.numbers(V.shape[1]))
+        return namespace(out).reshape(out, (self.shape[0], -1))
 
     def _rmatmat(self, U: Array) -> Array:
         k = U.shape[1]
-        u = np.asarray(U, dtype=self.dtype).reshape(-1, self.n_roots, k)
+        U = as_precision(U, self.dtype)
+        u = namespace(U).reshape(U, (-1, self.n_roots, k))
 
         def part(rows, trace):
-            columns = np.ascontiguousarray(np.swapaxes(u[rows], 1, 2))
-            return [self.backward(rows, trace, columns)]
+            return [self.backward(rows, trace, contiguous(turned(pick(u, rows))))]
 
         (out,) = self.linearization.sum(part, self.numbers(k))
         return out.T
@@ -275,16 +288,18 @@ class GaussNewtonRoot(LinearOperator):
     def take(self, samples: Array) -> "GaussNewtonRoot":
         """Return the root over some of the samples."""
         linearization = self.linearization.take(samples)
-        return self.over(linearization, self.weights[samples], self.probes_of(samples))
+        weights = pick(self.weights, samples)
+        return self.over(linearization, weights, self.probes_of(samples))
 
     def of_layers(self, layers: tuple[int, ...]) -> "GaussNewtonRoot | None":
         """Return the root in the parameters of some layers, the others constants."""
         rows, own = self.linearization, self.network
-        held = np.concatenate([layer.ravel() for layer in own.matrices(rows.theta)])
+        xp = namespace(rows.theta)
+        held = xp.concat([xp.reshape(x, (-1,)) for x in own.matrices(rows.theta)])
         which = tuple(own.moving[k] for k in layers)
         network = PartialMLP(own.layer_units, own.activations, which, held)
         every = own.unpack(rows.theta)
-        theta = np.concatenate([every[k].ravel() for k in layers])
+        theta = xp.concat([xp.reshape(every[k], (-1,)) for k in layers])
         linearization = Linearization(network, theta, rows.inputs)
         # The forward passes are the same.
         linearization.kept = rows.kept
@@ -308,7 +323,8 @@ class GaussNewtonRoot(LinearOperator):
 
     def sample_norms(self) -> Array:
         """Return the squared Frobenius norm of every sample's rows, of shape (n,)."""
-        return self.row_norms().sum(axis=1)
+        norms = self.row_norms()
+        return namespace(norms).sum(norms, axis=1)
 
     def grams(self, ridges: list[Array], scales: list[Array] | None = None) -> list:
         """Return the parts of ``J_S diag(scale) J_S^T`` by the ridge of the columns.

@@ -198,7 +198,7 @@ class EntrySampler:
         return rows.collect(norms, len(index), lambda rows: None)[0]
 
 
-def n_draws(epsilon: float) -> int:
+def n_draws(epsilon: Any) -> int:
     """Return ``t = ceil(1 / epsilon^2)``, the rows of an accuracy.
 
     Raises
@@ -206,9 +206,10 @@ def n_draws(epsilon: float) -> int:
     ValueError
         If epsilon is not in (0, 1].
     """
-    if not (isinstance(epsilon, Real) and 0 < epsilon <= 1):
+    if not (isinstance(epsilon, Real) and 0 < float(epsilon) <= 1):
         raise ValueError(f"epsilon must be in (0, 1], got {epsilon}.")
-    return int(np.ceil(1 / epsilon**2 * (1 - 1e-12)))
+    # A square that is zero would ask for more rows than there are numbers.
+    return int(np.ceil(1 / max(float(epsilon), 1e-150) ** 2 * (1 - 1e-12)))
 
 
 def _draw(importance: Array, t: int, rng: Any) -> tuple[Array, Array, Array]:

@@ -53,6 +53,7 @@ class Auto(Solver):
 
     cost = "that of the solver it takes"
     memory = "that of the solver it takes"
+    any_namespace = True
     use = "the default"
 
     def __init__(self, iterative: Solver | None = None):
@@ -61,7 +62,7 @@ class Auto(Solver):
     def select(self, H: Any) -> Solver:
         """Return the solver that the rule takes for H."""
         H = as_curvature(H)
-        candidates = [Gram(), Dense()]
+        candidates: list[Solver] = [Gram(), Dense()]
         if self.iterative is None:
             candidates.append(SketchedGram())
         prices = {solver: solver.price(H) for solver in candidates if solver.serves(H)}

@@ -2,12 +2,23 @@
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skgnh.linalg import Curvature, as_curvature
+from skgnh.arrays import (
+    as_precision,
+    copied,
+    empty,
+    eye,
+    is_foreign,
+    like,
+    namespace,
+    sums_by,
+)
+from skgnh.linalg import Curvature, as_curvature, check_number, check_vector
 from skgnh.memory import rows_per_chunk, slices
 
 Array = Any
@@ -18,7 +29,17 @@ _EXACT, _PROBES = 128, 32
 
 
 class Price(NamedTuple):
-    """What one step costs by a solver."""
+    """What one step costs by a solver.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Dense
+    >>> price = Dense().price(DenseMatrix(np.eye(30)))
+    >>> price.operations, price.numbers
+    (18000.0, 1800)
+    """
 
     operations: float
     """Multiply-adds of a factor and one solve."""
@@ -52,15 +73,17 @@ def sizes(H: Curvature) -> Sizes:
     return Sizes(linearization.n_rows, r, W, P)
 
 
-class _Shell(NamedTuple):
+@dataclass(frozen=True)
+class _Shell:
     """What is left of a matrix in a factor that does without it."""
 
     dtype: Any
     shape: tuple[int, int]
     network: Any
+    like: Any
 
-    offers = frozenset()
-    name = "A detached matrix"
+    offers: ClassVar[frozenset] = frozenset()
+    name: ClassVar[str] = "A detached matrix"
 
 
 class Factor(ABC):
@@ -74,6 +97,17 @@ class Factor(ABC):
     ----------
     H : Curvature of shape (P, P)
         What it is a factor of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Dense
+    >>> factor = Dense().factor(DenseMatrix(np.diag([1.0, 3.0, 7.0])))
+    >>> factor.solve(np.array([2.0, 4.0, 8.0]), damping=1.0)
+    array([1., 1., 1.])
+    >>> factor.trace_of_inverse(np.array([0, 0, 1]), damping=1.0)
+    array([0.75 , 0.125])
     """
 
     knows_determinant = False
@@ -114,13 +148,14 @@ class Factor(ABC):
         """
         return self
 
-    def _without_matrix(self) -> "Factor":
+    def _without_matrix(self) -> Self:
         factor = copy(self)
         network = getattr(self._H, "network", None)
-        factor._H = _Shell(self._H.dtype, self._H.shape, network)
+        none = copied(self._H.like[:0])
+        shell: Any = _Shell(self._H.dtype, self._H.shape, network, none)
+        factor._H = shell
         return factor
 
-    @abstractmethod
     def solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``.
 
@@ -138,9 +173,17 @@ class Factor(ABC):
 
         Raises
         ------
+        ValueError
+            If `rhs` or `damping` is no such thing.
         numpy.linalg.LinAlgError
             If the matrix is not positive definite to rounding: raise the damping.
         """
+        check_vector(rhs, "rhs", self._H.shape[0], columns=True)
+        check_number(damping, "damping")
+        return self._solve(rhs, damping) if 0 not in rhs.shape else rhs
+
+    @abstractmethod
+    def _solve(self, rhs: Array, damping: float) -> Array: ...
 
     def image(self, x: Array) -> Array:
         """Return H x; what a solve knows of its solution is not asked for again."""
@@ -174,10 +217,11 @@ class Factor(ABC):
         ndarray of shape (k,)
             At the cost of a solve each.
         """
-        out = np.empty(len(rows), self._H.dtype)
-        for some in slices(len(rows), rows_per_chunk(4 * rows[:1].nbytes)):
-            part = np.asarray(rows[some], dtype=self._H.dtype)
-            out[some] = np.einsum("kp,pk->k", part, self.solve(part.T, damping))
+        n, P = rows.shape
+        xp, out = namespace(rows), empty((n,), self._H.like)
+        for some in slices(n, rows_per_chunk(4 * P * self._H.dtype.itemsize)):
+            part = as_precision(rows[some, :], self._H.dtype)
+            out[some] = xp.vecdot(part, self.solve(part.T, damping).T)
         return out
 
     def inverse_quadratic_of(self, factors: Any, damping: float) -> Array:
@@ -195,12 +239,16 @@ class Factor(ABC):
         ndarray of shape (n, r)
             At the cost of a solve each.
         """
-        out = np.empty((factors.n_rows, factors.n_roots), self._H.dtype)
+        xp, out = (
+            namespace(self._H.like),
+            empty((factors.n_rows, factors.n_roots), self._H.like),
+        )
         size = rows_per_chunk(4 * factors.n_roots * self._H.shape[0] * 8)
         for some in slices(factors.n_rows, size):
             rows = factors.rows(some).array()
-            flat = rows.reshape(-1, rows.shape[-1])
-            out[some] = self.inverse_quadratic(flat, damping).reshape(rows.shape[:2])
+            flat = xp.reshape(rows, (-1, rows.shape[-1]))
+            found = self.inverse_quadratic(flat, damping)
+            out[some, :] = xp.reshape(found, rows.shape[:2])
         return out
 
     def diagonal_of_inverse(self, damping: float) -> Array:
@@ -210,12 +258,13 @@ class Factor(ABC):
         32 solves with random signs of a fixed seed: its variance is the sum of the
         squares beside the diagonal in a row, over 32.
         """
-        P = self._H.shape[0]
+        P, xp = self._H.shape[0], namespace(self._H.like)
         if P <= _EXACT:
-            return self.solve(np.eye(P, dtype=self._H.dtype), damping).diagonal().copy()
+            inverse = self.solve(eye(P, self._H.like), damping)
+            return copied(xp.linalg.diagonal(inverse))
         Z = np.random.default_rng(0).integers(0, 2, (P, _PROBES), dtype=np.int8)
-        Z = (2 * Z - 1).astype(self._H.dtype)
-        return np.einsum("pk,pk->p", Z, self.solve(Z, damping)) / _PROBES
+        Z = like(2 * Z - 1, self._H.like, self._H.dtype)
+        return xp.vecdot(Z, self.solve(Z, damping)) / _PROBES
 
     def trace_of_inverse(self, groups: Array, damping: float) -> Array:
         """Return the trace of ``(H + damping I)^-1`` over each group of parameters.
@@ -232,7 +281,7 @@ class Factor(ABC):
         ndarray of shape (n_groups,)
             The sums of :meth:`diagonal_of_inverse`, in double precision.
         """
-        return np.bincount(groups, weights=self.diagonal_of_inverse(damping))
+        return sums_by(groups, self.diagonal_of_inverse(damping))
 
     def draw(self, rng: Any, n: int, damping: float) -> Array:
         """Draw from the normal distribution of covariance ``(H + damping I)^-1``.
@@ -265,13 +314,13 @@ class Factor(ABC):
                 f"{self.name} draws by the root of H, which {H.name} does not offer; "
                 "take the solver 'dense'."
             )
-        scale = np.sqrt(H.ridge + H.dtype.type(damping))
+        scale = (H.ridge + float(damping)) ** 0.5
         pushed = H.root.T @ self._normal(rng, H.root.shape[0], n)
-        moved = scale[:, None] * self._normal(rng, len(scale), n)
+        moved = scale[:, None] * self._normal(rng, H.shape[0], n)
         return self.solve(pushed + moved, damping)
 
     def _normal(self, rng: Any, *shape: int) -> Array:
-        return rng.standard_normal(shape).astype(self._H.dtype)
+        return like(rng.standard_normal(shape), self._H.like, self._H.dtype)
 
 
 class Solver(BaseEstimator, ABC):
@@ -285,10 +334,36 @@ class Solver(BaseEstimator, ABC):
     table: formulas of :class:`Sizes` and of its parameters with the values of
     ``price``. The training builds the ``curvature`` that it names, 'gauss_newton' or
     'exact'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.solvers import Factor, Price, Solver
+    >>> class Diagonal(Solver):
+    ...     requires = ("diagonal",)
+    ...
+    ...     def price(self, H):
+    ...         return Price(H.shape[0], H.shape[0])
+    ...
+    ...     def _factor(self, H, carried):
+    ...         return DiagonalFactor(H)
+    >>> class DiagonalFactor(Factor):
+    ...     def solve(self, rhs, damping):
+    ...         return (rhs.T / (self._H.diagonal() + damping)).T
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=5, solver=Diagonal(), alpha=1e-3, tol=0.01
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.5
+    True
     """
 
     curvature = "gauss_newton"
     requires: tuple[str, ...] = ()
+    any_namespace = False
+    """Whether it takes a matrix of arrays of another library than NumPy."""
     cost: str
     memory: str
     use: str
@@ -299,7 +374,8 @@ class Solver(BaseEstimator, ABC):
 
     def serves(self, H: Curvature) -> bool:
         """Say whether H offers what it requires."""
-        return H.offers.issuperset(self.requires)
+        at_home = self.any_namespace or not is_foreign(H.like)
+        return at_home and H.offers.issuperset(self.requires)
 
     @abstractmethod
     def price(self, H: Any) -> Price:
@@ -341,6 +417,11 @@ class Solver(BaseEstimator, ABC):
         H = as_curvature(H)
         if not self.serves(H):
             missing = [name for name in self.requires if name not in H.offers]
+            if not missing:
+                raise ValueError(
+                    f"{type(self).__name__} computes with arrays of NumPy: take 'cg', "
+                    f"'kfac', 'gram' or 'dense' for those of {namespace(H.like)}."
+                )
             raise ValueError(
                 f"{type(self).__name__} needs an operator with {', '.join(missing)}, "
                 f"which {H.name} lacks."

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import namespace
 from skgnh.linalg import Curvature
 from skgnh.solvers.base import Factor, Price
 from skgnh.solvers.preconditioned import Preconditioned
@@ -52,6 +53,7 @@ class CG(Preconditioned):
     requires = ("diagonal",)
     cost = "4 n P max_iter"
     memory = "n W"
+    any_namespace = True
     use = "many rows and parameters"
 
     def __init__(
@@ -86,11 +88,11 @@ class DiagonalFactor(Factor):
         self._diagonal = H.diagonal(solver.n_probes, solver.random_state)
         self._exponent = solver.exponent
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the scaled right-hand side."""
-        scale = self._diagonal + self._diagonal.dtype.type(damping)
-        info = np.finfo(scale.dtype)
-        largest = max(scale.max(), info.tiny)
-        scale = np.maximum(scale / largest, info.eps)
-        inverse = scale ** scale.dtype.type(-self._exponent) / largest
-        return inverse.reshape(-1, *[1] * (rhs.ndim - 1)) * rhs
+        scale, xp = self._diagonal + float(damping), namespace(self._diagonal)
+        info = np.finfo(self._H.dtype)
+        largest = max(float(xp.max(scale)), float(info.tiny))
+        scale = xp.clip(scale / largest, float(info.eps), None)
+        inverse = scale ** -float(self._exponent) / largest
+        return (inverse if rhs.ndim == 1 else inverse[:, None]) * rhs

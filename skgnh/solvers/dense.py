@@ -3,16 +3,17 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import (
-    LinAlgError,
-    cho_factor,
-    cho_solve,
-    get_lapack_funcs,
-    solve_banded,
-    solve_triangular,
-)
+from scipy.linalg import LinAlgError, get_lapack_funcs, solve_banded
 
-from skgnh.linalg import Curvature
+from skgnh.arrays import (
+    add_to_diagonal,
+    as_precision,
+    copied,
+    empty,
+    is_foreign,
+    namespace,
+)
+from skgnh.linalg import Curvature, factorised
 from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -61,6 +62,7 @@ class Dense(Solver):
     requires = ("toarray",)
     cost = "n P^2 / 2 + P^3 / 6"
     memory = "2 P^2"
+    any_namespace = True
     use = "up to some thousand parameters, exactly"
 
     def __init__(self, max_cholesky: int = 4):
@@ -84,15 +86,22 @@ class DenseFactor(Factor):
     def __init__(self, H: Curvature, max_cholesky: int):
         super().__init__(H)
         self._array, self._left = finite_array(H), max_cholesky
-        self._damping, self._last = None, None
+        self._damping: float | None = None
+        self._last: Any = None
+
+    @property
+    def _by_cholesky_alone(self) -> bool:
+        # LAPACK's tridiagonal routines want an off-diagonal: P = 1 has none.
+        array = self._array
+        return array is not None and (is_foreign(array) or len(array) == 1)
 
     def _at(self, damping: float) -> Any:
         """Return a factorisation with ``solve`` and ``logdet`` for this damping."""
         if damping != self._damping:
-            # LAPACK's tridiagonal routines want an off-diagonal: P = 1 has none.
-            if self._left > 0 or self._array is not None and len(self._array) == 1:
+            if self._left > 0 or self._by_cholesky_alone:
                 self._left -= 1
-                self._last = _Cholesky(self._array, damping)
+                shifted = add_to_diagonal(copied(self._array), float(damping))
+                self._last = factorised(shifted)
             else:
                 if self._array is not None:
                     self._tridiagonal = _Tridiagonal(self._array)
@@ -101,9 +110,11 @@ class DenseFactor(Factor):
             self._damping = damping
         return self._last
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
-        return self._at(damping).solve(rhs.reshape(len(rhs), -1)).reshape(rhs.shape)
+        xp = namespace(rhs)
+        columns = xp.reshape(rhs, (rhs.shape[0], -1))
+        return xp.reshape(self._at(damping).solve(columns), rhs.shape)
 
     def detached(self, damping: float) -> "DenseFactor":
         """Return what answers at one damping: one P x P array."""
@@ -119,11 +130,14 @@ class DenseFactor(Factor):
     def inverse_quadratic(self, rows: Array, damping: float) -> Array:
         """Return ``j^T (H + damping I)^-1 j`` of each row j: O(P^2 / 2)."""
         at = self._at(damping)
-        if not isinstance(at, _Cholesky):
+        if isinstance(at, _ShiftedTridiagonal):
             return super().inverse_quadratic(rows, damping)
-        out = np.empty(len(rows), self._H.dtype)
-        for some in slices(len(rows), rows_per_chunk(4 * rows[:1].nbytes)):
-            out[some] = at.inverse_quadratic(rows[some])
+        xp, out = namespace(self._H.like), empty((rows.shape[0],), self._H.like)
+        size = rows_per_chunk(4 * rows.shape[1] * self._H.dtype.itemsize)
+        for some in slices(rows.shape[0], size):
+            # ||L^-1 j||^2 is never negative.
+            half = at.half(as_precision(rows[some, :], self._H.dtype).T)
+            out[some] = xp.sum(half**2, axis=0)
         return out
 
     def logdet(self, damping: float) -> float:
@@ -154,51 +168,10 @@ class DenseFactor(Factor):
 def finite_array(H: Curvature) -> Array:
     """Return H as an array, or fail as a solve does."""
     array = H.toarray()
-    if not np.isfinite(array).all():
+    xp = namespace(array)
+    if not bool(xp.all(xp.isfinite(array))):
         raise LinAlgError("The matrix is not finite.")
     return array
-
-
-class _Cholesky:
-    """``H + damping I = L L^T``."""
-
-    def __init__(self, array: Array, damping: float):
-        shifted = array.copy()
-        shifted.flat[:: len(array) + 1] += array.dtype.type(damping)
-        # A symmetric array is its own transpose: hand LAPACK its Fortran order as is.
-        self._factors = cho_factor(
-            shifted.T, lower=True, overwrite_a=True, check_finite=False
-        )
-
-    def solve(self, rhs: Array) -> Array:
-        return cho_solve(self._factors, rhs, check_finite=False)
-
-    def array(self) -> Array:
-        L = np.tril(self._factors[0])
-        return L @ L.T
-
-    def logdet(self) -> float:
-        return 2 * float(np.log(self._factors[0].diagonal()).sum())
-
-    def diagonal_of_inverse(self) -> Array:
-        L = self._factors[0]
-        (trtri,) = get_lapack_funcs(("trtri",), (L,))
-        inverse, _ = trtri(L, lower=1)
-        # Above the diagonal lies what was there before.
-        return np.array([column[k:] @ column[k:] for k, column in enumerate(inverse.T)])
-
-    def inverse_quadratic(self, rows: Array) -> Array:
-        """Return ``||L^-1 j||^2`` of each row j, which is never negative."""
-        L = self._factors[0]
-        half = solve_triangular(
-            L, np.asarray(rows, dtype=L.dtype).T, lower=True, check_finite=False
-        )
-        return np.einsum("pk,pk->k", half, half)
-
-    def root_of_inverse(self, Z: Array) -> Array:
-        """Return ``L^-T Z``, of covariance ``(L L^T)^-1`` for standard normal Z."""
-        L = self._factors[0]
-        return solve_triangular(L, Z, trans=1, lower=True, check_finite=False)
 
 
 class _Tridiagonal:
@@ -230,7 +203,9 @@ class _ShiftedTridiagonal:
         self._form = form
         self._d, self._e, info = pttrf(shifted, form.off_diagonal)
         if info or not np.isfinite(self._d).all():
-            raise LinAlgError(f"H + {damping:.3g} I is not positive definite.")
+            raise LinAlgError(
+                f"H + {damping:.3g} I is not positive definite: raise the damping."
+            )
 
     def solve(self, rhs: Array) -> Array:
         (pttrs,) = get_lapack_funcs(("pttrs",), (self._d,))

@@ -99,20 +99,23 @@ class LayerFactor(Factor):
 
     def __init__(self, H: Curvature):
         super().__init__(H)
-        self._damping, self._last, self._spent = None, None, 0
+        self._damping: float | None = None
+        self._last: LayerElimination | None = None
+        self._spent = 0
 
+    # The base has a number, that subclasses count up; this one only tells.
     @property
-    def products(self) -> int:
+    def products(self) -> int:  # type: ignore[override]
         """Products with H that refinement has spent so far."""
         return self._spent + (self._last.products if self._last else 0)
 
     def _at(self, damping: float) -> LayerElimination:
-        if damping != self._damping:
+        if self._last is None or damping != self._damping:
             self._spent, self._last = self.products, None
             self._last, self._damping = LayerElimination(self._H, damping), damping
         return self._last
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         elimination = self._at(damping)
         negative = elimination.inertia[0]
@@ -142,7 +145,7 @@ class SaddleFreeFactor(Factor):
             raise LinAlgError("|H| + damping I is singular: raise the damping.")
         return scale
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(|H| + damping I)^-1 rhs``."""
         coordinates = self._vectors.T @ rhs
         return self._vectors @ (coordinates.T / self._scale(damping)).T

@@ -3,15 +3,10 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import (
-    LinAlgError,
-    cho_factor,
-    cho_solve,
-    get_lapack_funcs,
-    solve_triangular,
-)
+from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature
+from skgnh.arrays import add_to_diagonal, as_precision, eye, is_foreign, namespace
+from skgnh.linalg import Curvature, factorised
 from skgnh.memory import fits, rows_per_chunk, slices
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -47,11 +42,27 @@ class Gram(Solver):
     ----------
     .. [1] T. Cai et al., "Gram-Gauss-Newton method: learning overparameterized neural
            networks for regression problems", arXiv:1905.11675, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import Gram
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = Gram().factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """  # noqa: E501
 
     requires = ("gram", "root")
     cost = "(n r)^2 W + (n r)^3 / 6 + 6 n P"
     memory = "3 (n r)^2"
+    any_namespace = True
     use = "few rows and outputs, exactly"
 
     def price(self, H: Any) -> Price:
@@ -70,10 +81,10 @@ class DualFactor(Factor):
     def __init__(self, H: Curvature, grams: list | None):
         super().__init__(H)
         self._root, self._grams = H.root, grams
-        self._cholesky = (None, None)
+        self._cholesky: tuple[float | None, Any] = (None, None)
 
     def _diagonal(self, damping: float) -> Array:
-        return self._H.ridge + self._H.dtype.type(damping)
+        return self._H.ridge + float(damping)
 
     def _dual(self, damping: float) -> Array:
         """Return ``J D^-1 J^T``."""
@@ -84,18 +95,17 @@ class DualFactor(Factor):
     def _factorise(self, damping: float) -> Any:
         if self._cholesky[0] == damping:
             return self._cholesky[1]
-        if not self._diagonal(damping).min() > 0:
+        D = self._diagonal(damping)
+        xp = namespace(D)
+        if not xp.min(D) > 0:
             raise LinAlgError(
                 "The dual form needs a positive damping where the ridge is zero."
             )
-        K = self._dual(damping)
-        K.flat[:: len(K) + 1] += 1
-        if not np.isfinite(K).all():
+        K = add_to_diagonal(self._dual(damping), 1.0)
+        if not bool(xp.all(xp.isfinite(K))):
             raise LinAlgError("The Gram matrix is not finite.")
-        # K is symmetric: its transpose spares LAPACK's copy into Fortran order.
-        factors = cho_factor(K.T, lower=True, overwrite_a=True, check_finite=False)
-        self._cholesky = (damping, factors)
-        return factors
+        self._cholesky = (damping, factorised(K))
+        return self._cholesky[1]
 
 
 class GramFactor(DualFactor):
@@ -105,7 +115,8 @@ class GramFactor(DualFactor):
     is_exact = True
 
     def __init__(self, H: Curvature):
-        n_values, numbers = len(np.unique(H.ridge)), H.root.shape[0] ** 2
+        values = namespace(H.ridge).unique_values(H.ridge)
+        n_values, numbers = values.shape[0], H.root.shape[0] ** 2
         kept = n_values <= _PARTS and fits((n_values + 2) * numbers * H.dtype.itemsize)
         # With two values no more is held than is needed to begin with.
         grams = H.gram_by_ridge() if kept or n_values <= 2 else None
@@ -113,27 +124,28 @@ class GramFactor(DualFactor):
 
     def _woodbury(self, rhs: Array, D: Array, factors: Any) -> Array:
         x = rhs / D
-        dual = cho_solve(factors, self._root @ x, check_finite=False)
+        dual = factors.solve(self._root @ x)
         self.products += 1
         return x - (self._root.T @ dual) / D
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         factors = self._factorise(damping)
-        columns = rhs.reshape(len(rhs), -1)
+        xp = namespace(rhs)
+        columns = xp.reshape(rhs, (rhs.shape[0], -1))
         D = self._diagonal(damping)[:, None]
         x = self._woodbury(columns, D, factors)
-        residual = columns - self._H @ x - self._H.dtype.type(damping) * x
+        residual = columns - self._H @ x - float(damping) * x
         self.products += 1
         x += self._woodbury(residual, D, factors)
-        return x.reshape(rhs.shape)
+        return xp.reshape(x, rhs.shape)
 
     def logdet(self, damping: float) -> float:
         """Return ``log det (H + damping I)`` by the determinant lemma."""
-        factors, _ = self._factorise(damping)
-        D = self._H.ridge.astype(np.float64) + damping
-        diagonal = factors.diagonal().astype(np.float64)
-        return float(np.log(D).sum() + 2 * np.log(diagonal).sum())
+        factors = self._factorise(damping)
+        D = as_precision(self._H.ridge, np.float64) + damping
+        xp = namespace(D)
+        return float(xp.sum(xp.log(D))) + factors.logdet()
 
     def trace_of_inverse(self, groups: Array, damping: float) -> Array:
         r"""Return the traces of :meth:`Factor.trace_of_inverse`, exactly.
@@ -142,18 +154,13 @@ class GramFactor(DualFactor):
         ``size / D - tr(K^-1 K_g) / D^2`` with ``K = I + J D^-1 J^T``: O((n r)^3) and
         the assembly of K once more. Other groups go by the diagonal.
         """
+        if is_foreign(self._H.ridge):
+            return super().trace_of_inverse(groups, damping)
         parts = self._H.grams_of(groups, self._H.ridge)
         if parts is None:
             return super().trace_of_inverse(groups, damping)
-        factors, _ = self._factorise(damping)
-        (potri,) = get_lapack_funcs(("potri",), (factors,))
-        inverse, info = potri(factors, lower=1)
-        if info:
-            raise LinAlgError("The Gram matrix is not positive definite.")
-        # The lower half, doubled, tells the rest; its transpose is in C order.
-        half = np.triu(inverse.T)
-        half *= 2
-        half.flat[:: len(half) + 1] /= 2
+        # Of symmetric matrices half the inverse, doubled, tells the rest.
+        half = self._factorise(damping).half_of_inverse()
         D = self._diagonal(damping).astype(np.float64)
         sizes, sums = np.bincount(groups), np.bincount(groups, D)
         own = sums / sizes
@@ -162,16 +169,12 @@ class GramFactor(DualFactor):
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         """Return the diagonal of the inverse, exactly: n r products with the root."""
-        factors, _ = self._factorise(damping)
-        D, rows = self._diagonal(damping), len(factors)
-        taken = np.zeros(len(D))
-        size = rows_per_chunk(2 * D.nbytes)
-        for some in slices(rows, size):
-            E = np.zeros((rows, some.stop - some.start), D.dtype)
-            E[some] = np.eye(E.shape[1])
+        factors, D = self._factorise(damping), self._diagonal(damping)
+        xp = namespace(D)
+        taken = xp.zeros_like(as_precision(D, np.float64))
+        chunk = rows_per_chunk(2 * D.shape[0] * self._H.dtype.itemsize)
+        for some in slices(len(factors), chunk):
             # J^T L^-T, some columns at a time.
-            inner = solve_triangular(
-                factors, E, trans=1, lower=True, check_finite=False
-            )
-            taken += ((self._root.T @ inner).astype(np.float64) ** 2).sum(axis=1)
-        return ((1 - taken / D) / D).astype(D.dtype)
+            moved = self._root.T @ factors.root_of_inverse(eye(len(factors), D, some))
+            taken += xp.sum(as_precision(moved, np.float64) ** 2, axis=1)
+        return as_precision((1 - taken / D) / D, self._H.dtype)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from skgnh.hmatrix import compress, hodlr
 from skgnh.hmatrix.budget import plan
-from skgnh.linalg import Curvature, check_choice
+from skgnh.linalg import Curvature, check_choice, check_number
 from skgnh.operators.kronecker import KroneckerBasis, RotatedHessian
 from skgnh.operators.sampler import n_draws
 from skgnh.solvers.base import Price, sizes
@@ -89,6 +89,21 @@ class HMatrix(Preconditioned):
     .. [1] C. Chen, S. Reiz, C. Yu, H.-J. Bungartz, G. Biros, "Fast approximation of
            the Gauss-Newton Hessian matrix for the multilayer perceptron", SIMAX 42(1),
            2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import HMatrix
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = HMatrix(storage=32, rtol=1e-7).factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """
 
     requires = ("entries", "diagonal")
@@ -181,6 +196,7 @@ class HMatrix(Preconditioned):
         """Return what there is to choose among for H."""
         bases = bases or _bases(H)
         check_choice(self.basis, "basis", (None, *_BASES))
+        check_number(self.storage, "storage", 1)
         if H.shape[0] + 1 <= 2 * self.storage:
             return [Choice(None, 0.0)]
         if self.basis != "own" and _rotates(H):
@@ -201,8 +217,8 @@ class HMatrix(Preconditioned):
                 "basis='kronecker' needs a Gauss-Newton Hessian with one ridge for a "
                 "layer's weights and one for its biases; take basis=None."
             )
-        shares = (0.5, 1.0) if self.share is None else (self.share,)
-        return [*(Choice(None, share) for share in shares), *self._blocks(H)]
+        own = (0.5, 1.0) if self.share is None else (self.share,)
+        return [*(Choice(None, share) for share in own), *self._blocks(H)]
 
     def _blocks(self, H: Curvature) -> list[Choice]:
         """Return blocks of a rank each, where all entries cost little beside builds.
@@ -225,7 +241,10 @@ class HMatrix(Preconditioned):
             basis = bases(choice.tail)
             operator = RotatedHessian(H, basis)
             storage = storage - basis.size / H.shape[0]
-        settings = {"order": self.order, "random_state": self.random_state}
+        settings: dict[str, Any] = {
+            "order": self.order,
+            "random_state": self.random_state,
+        }
         if choice.share is None:
             matrix = hodlr(operator, storage, **settings)
         else:

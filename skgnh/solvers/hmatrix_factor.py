@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 from skgnh.hmatrix import HierarchicalMatrix, HODLRMatrix
 from skgnh.linalg import Curvature
 from skgnh.operators.kronecker import KroneckerBasis
-from skgnh.solvers.base import Factor
+from skgnh.solvers.base import Factor, Solver
 from skgnh.solvers.preconditioned import conjugate_gradients
 
 Array = Any
@@ -36,6 +36,9 @@ class Choice(NamedTuple):
 
 class Approximation(LinearOperator):
     """A hierarchical matrix in a basis, with the factorisation of the last damping."""
+
+    _damping: float | None
+    _factor: Any
 
     def __init__(
         self,
@@ -136,9 +139,12 @@ class HMatrixFactor(Factor):
     ):
         super().__init__(H)
         self._seed, self._open = seed, approximations
-        self._first, self._iterations, self._lost = None, None, 0
+        self._first: int | None = None
+        self._iterations: int | None = None
+        self._lost = 0
         # The solver to ask for determinants, and its factor once it has been.
-        self._exact, self._exact_factor = exact, None
+        self._exact: Solver | None = exact
+        self._exact_factor: Factor | None = None
         if len(approximations) == 1:
             (only,) = approximations
             if only.choice.shift and not only.shift:
@@ -180,7 +186,8 @@ class HMatrixFactor(Factor):
     @iterations.setter
     def iterations(self, n: int) -> None:
         self._iterations = n
-        self._first = n if self._first is None else self._first
+        if self._first is None:
+            self._first = n
         self._lost += max(n - self._first, 0)
 
     # ---- the choice -----------------------------------------------------------------
@@ -250,7 +257,7 @@ class HMatrixFactor(Factor):
         self.choose_by_trial(damping)
         return self._without_matrix()
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs`` of the approximation."""
         self.choose_by_trial(damping)
         return self._open[0].solve(rhs, damping)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, eigh, empty, eye, namespace, precision
 from skgnh.linalg import Curvature, check_count
 from skgnh.network import densified
 from skgnh.operators.kronecker import kronecker_factors
@@ -53,6 +54,21 @@ class KFAC(Preconditioned):
     ----------
     .. [1] J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored
            approximate curvature", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import KFAC
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = KFAC(max_iter=100, rtol=1e-7).factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """
 
     requires = ("layers", "root")
@@ -61,6 +77,7 @@ class KFAC(Preconditioned):
         "(4 n P + 2 sum(w f (w + f))) max_iter"
     )
     memory = "sum(w^2 + f^2) + n W"
+    any_namespace = True
     use = "autoencoders, ill-conditioned layers"
 
     def __init__(
@@ -80,6 +97,8 @@ class KFAC(Preconditioned):
 
     def _approximate(self, H: Curvature, kept: Any) -> "KroneckerFactor":
         check_count(self.refresh, "refresh")
+        if self.n_probes is not None:
+            check_count(self.n_probes, "n_probes")
         if not (isinstance(kept, Kept) and kept.fits(H)):
             kept = None
         if kept is not None and kept.age + 1 < self.refresh:
@@ -133,16 +152,13 @@ class KroneckerFactor(Factor):
     def _begin(self, H: Any, kept: "Kept") -> None:
         super().__init__(H)
         self._kept = kept
+        # Of this H, and not of an earlier one.
+        self.knows_determinant = kept.age == 0
         ridges = H.network.unpack(H.ridge)
         self._blocks = [
             _Block(*layer, ridge)
             for layer, ridge in zip(kept.layers, ridges, strict=True)
         ]
-
-    @property
-    def knows_determinant(self) -> bool:
-        """Whether it is of this H, and not of an earlier one."""
-        return self._kept.age == 0
 
     def carried(self) -> "Kept":
         """Return the eigenvectors."""
@@ -153,13 +169,14 @@ class KroneckerFactor(Factor):
         return self._without_matrix()
 
     def _by_block(self, rhs: Array, apply: Callable) -> Array:
-        out, unpack = np.empty_like(rhs.T), self._H.network.unpack
-        layers = zip(self._blocks, unpack(rhs.T), unpack(out), strict=True)
+        rows = rhs.T if rhs.ndim == 2 else rhs
+        out, unpack = empty(rows.shape, rhs), self._H.network.unpack
+        layers = zip(self._blocks, unpack(rows), unpack(out), strict=True)
         for block, layer, target in layers:
             target[...] = apply(block, layer)
-        return out.T
+        return out.T if rhs.ndim == 2 else out
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
         return self._by_block(rhs, lambda block, X: block.solve(X, damping))
 
@@ -173,16 +190,17 @@ class KroneckerFactor(Factor):
         A row costs O(sum of f^2 + r w^2 + w f) for layers of w outputs and f inputs:
         the P numbers of a derivative are never made.
         """
-        out = np.zeros((factors.n_rows, factors.n_roots), self._H.dtype)
+        out: Any = 0.0
         for layer, block in enumerate(self._blocks):
             a = densified(factors.inputs[layer])
-            out += block.inverse_quadratic_of(a, factors.roots(layer), damping)
+            out = out + block.inverse_quadratic_of(a, factors.roots(layer), damping)
         return out
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         """Return the diagonal of the inverse of the approximation: O(P width)."""
-        parts = [block.diagonal_of_inverse(damping).ravel() for block in self._blocks]
-        return np.concatenate(parts)
+        parts = [block.diagonal_of_inverse(damping) for block in self._blocks]
+        xp = namespace(parts[0])
+        return xp.concat([xp.reshape(part, (-1,)) for part in parts])
 
     def draw(self, rng: Any, n: int, damping: float) -> Array:
         """Draw with the covariance of the inverse of the approximation."""
@@ -196,32 +214,41 @@ class Kept(NamedTuple):
     Of a diagonal factor the eigenvectors are unit vectors, None.
     """
 
-    layers: list[tuple]
+    layers: list[tuple[Any, Any]]
     age: int
     """Points that they have served before this one."""
 
     def fits(self, H: Any) -> bool:
         """Say whether they are of a matrix like H."""
-        shapes = tuple((len(s), len(a)) for (s, _), (a, _) in self.layers)
-        return shapes == H.network.shapes and self.layers[0][0][0].dtype == H.dtype
+        shapes = tuple((s.shape[0], a.shape[0]) for (s, _), (a, _) in self.layers)
+        dtype = precision(self.layers[0][0][0])
+        return shapes == H.network.shapes and dtype == H.dtype
 
     @property
     def first_basis(self) -> Array | None:
         """The eigenvectors of many input columns, which hardly change."""
         a, basis = self.layers[0][1]
-        return basis if len(a) >= _MANY_COLUMNS else None
+        return basis if a.shape[0] >= _MANY_COLUMNS else None
 
 
 def _eigen(S: Array, basis: Array | None = None) -> tuple[Array, Array | None]:
     """Return eigenvalues and eigenvectors, or the diagonal in a basis and this."""
-    own = S.diagonal()
+    xp = namespace(S)
+    own = xp.linalg.diagonal(S)
     if basis is not None:
-        own = np.einsum("ij,ij->j", basis, S @ basis)
-    elif np.count_nonzero(S) > np.count_nonzero(own):
-        own, basis = np.linalg.eigh(S)
+        own = xp.sum(basis * (S @ basis), axis=0)
+    elif not _is_diagonal(S):
+        own, basis = eigh(S)
     # What rounding leaves of nothing is nothing.
-    least = len(own) * np.finfo(own.dtype).eps * own.max(initial=0)
-    return np.where(own > least, own, 0), basis
+    least = own.shape[0] * float(xp.finfo(own.dtype).eps) * max(float(xp.max(own)), 0)
+    return xp.where(own > least, own, xp.zeros_like(own)), basis
+
+
+def _is_diagonal(S: Array) -> bool:
+    if isinstance(S, np.ndarray):
+        return np.count_nonzero(S) == np.count_nonzero(S.diagonal())
+    xp = namespace(S)
+    return bool(xp.all((S == 0) | (eye(S.shape[0], S) != 0)))
 
 
 def _turned(X: Array, basis: Array | None) -> Array:
@@ -244,11 +271,11 @@ class _Block:
     def __init__(self, S: tuple, A: tuple, ridge: Array):
         (s, self._left), (a, self._right) = S, A
         self._values = s[:, None] * a
-        self._weight, self._bias = ridge[:, :-1].mean(), ridge[:, -1].mean()
-        self._of_bias = np.zeros_like(a)
-        self._of_bias[-1] = 1
-        if self._right is not None:
-            self._of_bias = self._right[-1]
+        xp = namespace(ridge)
+        self._weight = float(xp.mean(ridge[:, :-1]))
+        self._bias = float(xp.mean(ridge[:, -1]))
+        right = eye(a.shape[0], a) if self._right is None else self._right
+        self._of_bias = right[-1, :]
 
     def _rotated(self, X: Array) -> Array:
         """Return X in the eigenvectors, those of S first."""
@@ -261,19 +288,18 @@ class _Block:
 
     def _damped(self, damping: float) -> tuple[Array, Array, Array]:
         """Return the root of D, q and t, of shapes (w, f), (w, f) and (w, 1)."""
-        shift = self._values.dtype.type(damping)
-        w, b = self._weight + shift, self._bias + shift
-        D = self._values + w
-        if not (D.min() > 0 and b >= 0):
+        w, b = self._weight + float(damping), self._bias + float(damping)
+        xp, D = namespace(self._values), self._values + w
+        if not (float(xp.min(D)) > 0 and b >= 0):
             raise LinAlgError("K-FAC is singular: raise the damping.")
-        root = np.sqrt(D)
+        root = xp.sqrt(D)
         p = self._of_bias / root
-        square = (p**2).sum(axis=1, keepdims=True)
+        square = xp.sum(p**2, axis=1, keepdims=True)
         # What cancels here has a bound.
-        t = np.maximum(1 + (b - w) * square, min(1, b / w) if w > 0 else 1)
-        if not t.min() > 0:
+        t = xp.clip(1 + (b - w) * square, min(1.0, b / w) if w > 0 else 1.0, None)
+        if not float(xp.min(t)) > 0:
             raise LinAlgError("K-FAC is singular: raise the damping.")
-        return root, p / np.sqrt(square), t
+        return root, p / xp.sqrt(square), t
 
     def solve(self, X: Array, damping: float) -> Array:
         root, q, t = self._damped(damping)
@@ -281,8 +307,9 @@ class _Block:
 
     def logdet(self, damping: float) -> float:
         root, _, t = self._damped(damping)
-        logs = np.log(root.astype(np.float64)).sum() * 2
-        return float(logs + np.log(t.astype(np.float64)).sum())
+        xp = namespace(root)
+        root, t = as_precision(root, np.float64), as_precision(t, np.float64)
+        return float(2 * xp.sum(xp.log(root)) + xp.sum(xp.log(t)))
 
     def inverse_quadratic_of(self, a: Array, B: Array, damping: float) -> Array:
         """Return ``j^T M^-1 j`` of the rows ``j = B_ik x a_i``, of shape (n, r)."""
@@ -290,14 +317,15 @@ class _Block:
         x = _turned(a, self._right)
         # Of one in each eigenvector of S; the share along q must leave no less than 0.
         along = (x @ (q / root).T) ** 2
-        by_neuron = np.maximum(x**2 @ (root**-2).T - along, 0) + along / t[:, 0]
-        return np.einsum("nrw,nw->nr", _turned(B, self._left) ** 2, by_neuron)
+        xp = namespace(x)
+        by_neuron = xp.clip(x**2 @ (root**-2.0).T - along, 0.0, None) + along / t[:, 0]
+        return xp.vecdot(_turned(B, self._left) ** 2, by_neuron[:, None, :])
 
     def diagonal_of_inverse(self, damping: float) -> Array:
         root, q, t = self._damped(damping)
         left, right = self._left, self._right
         if right is None:
-            right = np.eye(root.shape[1], dtype=root.dtype)
+            right = eye(root.shape[1], root)
         inner = root**-2.0 @ (right**2).T
         inner += (1 / t - 1) * ((q / root) @ right.T) ** 2
         return inner if left is None else left**2 @ inner
@@ -309,4 +337,4 @@ class _Block:
 
 def _scaled(X: Array, q: Array, t: Array) -> Array:
     """Return the rows of X with what is along q multiplied by t."""
-    return X + (t - 1) * (X * q).sum(axis=-1, keepdims=True) * q
+    return X + (t - 1) * namespace(X).sum(X * q, axis=-1, keepdims=True) * q

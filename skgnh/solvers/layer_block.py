@@ -27,7 +27,7 @@ class LayerCoordinates:
         fan, n = D.shape[1] - 1, len(a)
         basis, rank = np.eye(fan, dtype=a.dtype), fan
         if equal_weights(D):
-            mode = "reduced" if delta is None else "complete"
+            mode: Any = "reduced" if delta is None else "complete"
             basis, rank = np.linalg.qr(a[:, :-1].T, mode=mode)[0], min(n, fan)
         self._Q = np.zeros((fan + 1, rank + 1), a.dtype)
         self._Q[:-1, :-1], self._Q[-1, -1] = basis[:, :rank], 1

@@ -275,7 +275,7 @@ class LayerElimination:
             trial = x + self._solve(residual)
             residual = columns - self._H @ trial - self._shift * trial
             self.products += 1
-            size, before = np.linalg.norm(residual), least
+            size, before = float(np.linalg.norm(residual)), least
             if size < least:
                 x, least = trial, size
             if not size < before / 2 or size <= 10 * eps * given:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, check_choice, check_count
+from skgnh.linalg import Curvature, check_choice, check_count, check_seed
 from skgnh.memory import rows_per_chunk
 from skgnh.operators import GradientBuffer
 from skgnh.solvers.base import Factor, Price, sizes
@@ -112,6 +112,7 @@ class MFAC(Preconditioned):
     def _approximate(self, H: Curvature, kept: Any) -> "BufferFactor":
         check_choice(self.source, "source", _SOURCES)
         check_count(self.n_new, "n_new")
+        check_seed(self.random_state)
         if self.source == "gradient" and not self.direct:
             raise ValueError(
                 "source='gradient' needs direct=True: an iteration's right-hand sides "
@@ -177,7 +178,7 @@ class BufferFactor(Factor):
         """Return the window."""
         return self._window
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped sum; see :meth:`Factor.solve`."""
         if self._takes_gradient and rhs.ndim == 1:
             self.buffer.append(rhs)

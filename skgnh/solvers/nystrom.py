@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, check_count, nystrom
+from skgnh.linalg import Curvature, check_count, check_seed, nystrom
 from skgnh.solvers.base import Factor, Price, sizes
 from skgnh.solvers.preconditioned import Preconditioned
 
@@ -37,6 +37,21 @@ class Nystrom(Preconditioned):
     ----------
     .. [1] Z. Frangella, J. Tropp, M. Udell, "Randomized Nyström preconditioning",
            SIMAX 44(2), 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.operators import GaussNewtonHessian
+    >>> from skgnh.solvers import Nystrom
+    >>> X, y = make_friedman1(20, random_state=0)
+    >>> model = GaussNewtonMLPRegressor(hidden_layer_sizes=10, random_state=0).fit(X, y)
+    >>> H = GaussNewtonHessian.from_estimator(model, X, y)
+    >>> b = np.ones(H.shape[0])
+    >>> x = Nystrom(rank=20, rtol=1e-7).factor(H).solve(b, damping=0.1)
+    >>> bool(np.linalg.norm(H @ x + 0.1 * x - b) < 1e-6 * np.linalg.norm(b))
+    True
     """
 
     cost = "4 n P (1 + power) rank + 4 P rank^2 + (4 n P + 2 P rank) max_iter"
@@ -60,6 +75,7 @@ class Nystrom(Preconditioned):
 
     def _approximate(self, H: Curvature, kept: Any) -> "LowRankFactor":
         check_count(self.rank, "rank")
+        check_seed(self.random_state)
         rng = np.random.default_rng(self.random_state)
         G = nystrom(H, min(self.rank, H.shape[0]), rng, self.power)
         return LowRankFactor(H, G, 0.0 if self.direct else 1.0)
@@ -102,7 +118,7 @@ class LowRankFactor(Factor):
             raise LinAlgError("A low-rank approximation needs a positive damping.")
         return rest
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return the solution of the damped approximation."""
         columns = rhs.reshape(len(rhs), -1)
         return self._power(columns, damping, -1.0).reshape(rhs.shape)

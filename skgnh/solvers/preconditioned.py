@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.linalg import Curvature, as_curvature, check_count
+from skgnh.arrays import as_precision, copied, empty, namespace, norm, precision
+from skgnh.linalg import Curvature, as_curvature, check_count, check_number
 from skgnh.memory import fits
 from skgnh.solvers.base import Factor, Price, Solver, sizes
 
@@ -55,6 +56,19 @@ class Preconditioned(Solver):
            approximate curvature", ICML 2015, section 7.
     .. [3] Y. Saad, M. Yeung, J. Erhel, F. Guyomarc'h, "A deflated version of the
            conjugate gradient algorithm", SIAM J. Sci. Comput. 21(5), 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.operators import DenseMatrix
+    >>> from skgnh.solvers import Nystrom
+    >>> H = DenseMatrix(np.diag(1 / np.arange(1.0, 51)))
+    >>> b = np.ones(50)
+    >>> for solver in (Nystrom(rank=5, direct=True), Nystrom(rank=5, rtol=1e-8)):
+    ...     x = solver.factor(H).solve(b, damping=0.01)
+    ...     print(bool(np.linalg.norm(H @ x + 0.01 * x - b) < 1e-6))
+    False
+    True
     """
 
     def __init__(
@@ -88,6 +102,9 @@ class Preconditioned(Solver):
 
     def _factor(self, H: Curvature, carried: Any) -> Factor:
         check_count(self.max_iter, "max_iter")
+        check_number(self.tol, "tol", 0)
+        if self.rtol is not None:
+            check_number(self.rtol, "rtol", 0)
         if self.direct:
             return self._approximate(H, None)
         solution, kept = carried if isinstance(carried, Iterate) else (None, None)
@@ -98,7 +115,7 @@ class Preconditioned(Solver):
 
 def is_of(array: Array, H: Curvature) -> bool:
     """Say whether the rows of an array are vectors of H, in its precision."""
-    return array.shape[-1] == H.shape[0] and array.dtype == H.dtype
+    return array.shape[-1] == H.shape[0] and precision(array) == H.dtype
 
 
 class Iterate(NamedTuple):
@@ -130,8 +147,9 @@ class PreconditionedFactor(Factor):
         """The solver's."""
         return type(self._solver).__name__
 
+    # The base has a number, that subclasses count up; this one only tells.
     @property
-    def products(self) -> int:
+    def products(self) -> int:  # type: ignore[override]
         """Products with H spent so far, those of the approximation included."""
         return self._products + self.inner.products
 
@@ -144,13 +162,14 @@ class PreconditionedFactor(Factor):
         """Return the last solution, and what the approximation carries."""
         return Iterate(self.solution, self.inner.carried())
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
-            columns = [self._solve(b, damping, None)[0] for b in rhs.T]
-            return np.stack(columns, axis=1)
+            each = range(rhs.shape[1])
+            columns = [self._solution(rhs[:, k], damping, None)[0] for k in each]
+            return namespace(rhs).stack(columns, axis=1)
         # Steps alone tell how well the approximation does, not what a posterior asks.
-        self.solution, self._image, self.inner.iterations = self._solve(
+        self.solution, self._image, self.inner.iterations = self._solution(
             rhs, damping, self.solution
         )
         return self.solution
@@ -163,7 +182,7 @@ class PreconditionedFactor(Factor):
         """Return the approximation's ``log det``, an estimate of that of H."""
         return self.inner.logdet(damping)
 
-    def _solve(
+    def _solution(
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         """Return the solution x, H x, and the number of iterations."""
@@ -184,13 +203,12 @@ class PreconditionedFactor(Factor):
         self, b: Array, damping: float, direction: Array | None
     ) -> tuple[Array, Array, int]:
         solver, dtype = self._solver, self._working.dtype
-        shift = dtype.type(damping)
+        shift = float(damping)
         # Of norm one, lest single precision lose a short one.
-        scale = np.linalg.norm(b) or 1
-        b = (b / scale).astype(dtype, copy=False)
+        scale = norm(b) or 1
+        b = as_precision(b / scale, dtype)
         if direction is not None:
-            length = np.linalg.norm(direction) or 1
-            direction = (direction / length).astype(dtype, copy=False)
+            direction = as_precision(direction / (norm(direction) or 1), dtype)
 
         def product(x):
             self._products += 1
@@ -207,11 +225,13 @@ class PreconditionedFactor(Factor):
             if solver.rtol is None:
                 stop = _has_stalled(values, solver.tol)
             else:
-                stop = np.linalg.norm(residual) <= solver.rtol
+                stop = norm(residual) <= solver.rtol
             if stop:
                 break
         image = scale * (b - residual - shift * x)
-        return *(v.astype(self._H.dtype) for v in (scale * x, image)), len(values) - 1
+        own = self._H.dtype
+        x, image = as_precision(scale * x, own), as_precision(image, own)
+        return x, image, len(values) - 1
 
 
 def _has_stalled(values: list[float], tol: float) -> bool:
@@ -239,14 +259,15 @@ def conjugate_gradients(
     numpy.linalg.LinAlgError
         If a direction of non-positive or non-finite curvature turns up.
     """
-    x, r, first = np.zeros_like(b), b.copy(), None
-    if direction is not None and direction.any():
+    xp = namespace(b)
+    x, r, first = xp.zeros_like(b), copied(b), None
+    if direction is not None and bool(xp.any(direction != 0)):
         first = direction, *_along(product, direction)
         x, r = _moved(x, r, first)
     z = precondition(r)
     p, rz = _conjugate(z, first), r @ z
     past = _PastResiduals(b)
-    least = (16 * np.finfo(b.dtype).eps) ** 2 * (b @ precondition(b))
+    least = (16 * float(xp.finfo(b.dtype).eps)) ** 2 * float(b @ precondition(b))
     while True:
         yield x, r, -0.5 * float(x @ (b + r))
         # What rounding leaves has no direction.
@@ -268,7 +289,8 @@ def _along(product: Callable, p: Array) -> tuple[Array, float]:
         curvature = p @ Ap
     if not 0 < curvature < np.inf:
         raise LinAlgError(
-            "Conjugate gradients met non-positive curvature, or one that is not finite."
+            "Conjugate gradients met non-positive curvature, or one that is not "
+            "finite: raise the damping."
         )
     return Ap, curvature
 
@@ -294,19 +316,22 @@ class _PastResiduals:
     """Residuals r_j / (r_j, z_j) and their preconditioned z_j, while they fit."""
 
     def __init__(self, b: Array):
-        self._count, self._pairs = 0, np.empty((2, 8, len(b)), b.dtype)
+        self._count, self._pairs = 0, empty((2, 8, b.shape[0]), b)
+        self._bytes = precision(b).itemsize
 
     def append(self, residual: Array, direction: Array) -> None:
         capacity = self._pairs.shape[1]
         if self._count == capacity:
-            if not fits(8 * self._pairs.nbytes):
+            if not fits(16 * capacity * self._pairs.shape[2] * self._bytes):
                 return
-            self._pairs = np.concatenate([self._pairs, self._pairs], axis=1)
-        self._pairs[:, self._count] = residual, direction
+            self._pairs = namespace(residual).concat([self._pairs] * 2, axis=1)
+        self._pairs[0, self._count, :] = residual
+        self._pairs[1, self._count, :] = direction
         self._count += 1
 
     def orthogonalised(self, r: Array) -> Array:
-        residuals, directions = self._pairs[:, : self._count]
+        residuals = self._pairs[0, : self._count, :]
+        directions = self._pairs[1, : self._count, :]
         for _ in range(2):  # twice is enough
             r = r - (directions @ r) @ residuals
         return r

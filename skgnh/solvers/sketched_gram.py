@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve
+from scipy.linalg import LinAlgError
 
 from skgnh.linalg import Curvature, check_choice, check_count
 from skgnh.operators.random import generator
@@ -140,6 +140,8 @@ class SketchedGram(Solver):
 class SketchedGramFactor(DualFactor):
     """Sketched Gram matrices, which precondition iterations with the root."""
 
+    _grams: list
+
     def __init__(self, H: Curvature, grams: list, rtol: float, max_iter: int):
         super().__init__(H, grams)
         self._rtol, self._max_iter = rtol, max_iter
@@ -157,7 +159,7 @@ class SketchedGramFactor(DualFactor):
             return v + self._root @ ((self._root.T @ v) / D)
 
         def precondition(v):
-            return cho_solve(factors, v, check_finite=False)
+            return factors.solve(v)
 
         iterates = conjugate_gradients(product, c, precondition)
         for k, iterate in enumerate(islice(iterates, self._max_iter + 1)):
@@ -190,10 +192,10 @@ class SketchedGramFactor(DualFactor):
         goal = self._rtol * np.linalg.norm(target)
         return self._iterate(target, damping, lambda norm, value: norm <= goal)
 
-    def solve(self, rhs: Array, damping: float) -> Array:
+    def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         if rhs.ndim == 2:
-            return np.stack([self.solve(b, damping) for b in rhs.T], axis=1)
+            return np.stack([self._solve(b, damping) for b in rhs.T], axis=1)
         self._factorise(damping)
         # Rounding leaves an error of the order of the condition in Woodbury's
         # difference: if that is more than asked for, the residual is solved for again.

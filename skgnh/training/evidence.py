@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, eye, like, namespace, precision, sums_by, to_host
 from skgnh.solvers import KFAC
 from skgnh.training.levenberg_marquardt import LevenbergMarquardt, Step
 from skgnh.training.point import Point
@@ -47,7 +48,15 @@ _NOISELESS = 1e-9
 
 
 class Hyper(NamedTuple):
-    """What the evidence chooses."""
+    """What the evidence chooses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Hyper
+    >>> Hyper(precision=np.ones(2), dispersion=0.1)
+    Hyper(precision=array([1., 1.]), dispersion=0.1, points=0)
+    """
 
     precision: Array
     """alpha of each group, (G,)."""
@@ -58,7 +67,19 @@ class Hyper(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What the evidence says of one point."""
+    """What the evidence says of one point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Hyper, Posterior
+    >>> hyper = Hyper(precision=np.ones(2), dispersion=0.1)
+    >>> found = Posterior(
+    ...     np.zeros(5), hyper, log_evidence=-3.0, gamma=np.array([2.5, 1])
+    ... )
+    >>> float(found.gamma.sum())  # effective parameters
+    3.5
+    """
 
     theta: Array
     """The point, (P,)."""
@@ -84,6 +105,16 @@ class Prior:
         First precisions.
     fixed : ndarray of bool of shape (G,)
         Those that are never updated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Prior
+    >>> prior = Prior(np.array([0, 0, 1]), start=np.ones(2), fixed=np.zeros(2, bool))
+    >>> prior.sums(np.array([1.0, 2.0, 3.0]))
+    array([3., 3.])
+    >>> prior.of(np.array([1.0, 1.0, 0.5])).start
+    array([1., 4.])
     """
 
     groups: Array
@@ -108,7 +139,7 @@ class Prior:
 
     def sums(self, values: Array) -> Array:
         """Return the sums over each group, (G,)."""
-        return np.bincount(self.groups, values, len(self.start))
+        return sums_by(self.groups, values, len(self.start))
 
 
 @dataclass(frozen=True)
@@ -134,6 +165,36 @@ class Evidence:
     pseudo : float, default=0.0
         Parameters of the first precision that each is taken to have seen already: few
         rows must not make the prior so strong that nothing is learned of the next.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import (
+    ...     Evidence,
+    ...     FullBatch,
+    ...     LevenbergMarquardt,
+    ...     Prior,
+    ...     Problem,
+    ... )
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> prior = Prior(np.zeros(10, int), start=np.ones(1), fixed=np.zeros(1, bool))
+    >>> method = LevenbergMarquardt(Dense(), FullBatch(), damping=1.0, scaling="prior")
+    >>> method = Evidence(method, prior, n=40.0, dispersion=0.1)
+    >>> problem = Problem(objective, start=theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> for step in islice(method.steps(problem, state), 20):
+    ...     best = step.posterior or best
+    >>> best.hyper.points > 3, best.hyper.dispersion < 0.1
+    (True, True)
     """
 
     method: LevenbergMarquardt
@@ -164,11 +225,12 @@ class Evidence:
 
     def ridge(self, objective: Any, hyper: Hyper) -> Array:
         """Return R, of shape (P,)."""
-        dtype = objective.weights.dtype
+        dtype = precision(objective.weights)
         # Whatever the weights and the units of targets, it and its inverse are numbers.
         most = float(np.finfo(dtype).max) ** 0.5
         ridge = hyper.precision / max(self.rate(objective, hyper), 1e3 / most)
-        return np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
+        ridge = np.clip(ridge, 1e3 / most, most).astype(dtype)[self.prior.groups]
+        return like(ridge, objective.weights)
 
     def rate(self, objective: Any, hyper: Hyper) -> float:
         """Return n rho, by which the objective stands in it; never zero."""
@@ -197,12 +259,12 @@ class Evidence:
         gives, d parameters.
         """
         loss, d = objective.loss, objective.network.n_outputs
-        objective.ridge = np.zeros_like(objective.ridge)
+        objective.ridge = 0 * objective.ridge
         mean = objective.value(theta)
         dispersion = loss.dispersion(mean, self.n, d, float(d))
         bias = objective.network.unpack(theta)[-1][:, -1]
-        base = loss.mean(bias[None])
-        S = loss.root(base, np.eye(d, dtype=bias.dtype)[None])[0]
+        base = loss.mean(bias[None, :])
+        S = to_host(loss.root(base, eye(d, bias)[None, :, :])[0, ...])
         last = hyper.precision[-1]
         # By eigenvalues: of large weights I + M is singular to rounding.
         values = np.maximum(np.linalg.eigvalsh(S.T @ S), 0).astype(np.float64)
@@ -211,7 +273,7 @@ class Evidence:
         gamma = np.zeros(len(self.prior.start))
         gamma[-1] = (1 - 1 / values).sum()
         log_joint = self.n * loss.log_likelihood(mean, d, dispersion)
-        log_joint -= 0.5 * last * float(_squares(bias).sum())
+        log_joint -= 0.5 * last * float(namespace(bias).sum(_squares(bias)))
         hyper = hyper._replace(dispersion=dispersion)
         return Posterior(theta, hyper, log_joint - 0.5 * logdet, gamma)
 
@@ -258,4 +320,4 @@ def _tells(point: Point) -> bool:
 
 def _squares(theta: Array) -> Array:
     with np.errstate(over="ignore"):
-        return np.square(theta, dtype=np.float64)
+        return as_precision(theta, np.float64) ** 2

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from skgnh.arrays import as_precision, namespace, norm
 from skgnh.linalg import check_choice
 from skgnh.training.damping import nielsen, success
-from skgnh.training.point import Point, Trial, norm
+from skgnh.training.point import Point, Trial
 from skgnh.training.schedule import Batch
 from skgnh.training.state import RECENT, Problem, State
 
@@ -26,7 +27,25 @@ _SCALE_PROBES = 4
 
 @dataclass(frozen=True)
 class Step:
-    """One trial step of a method."""
+    """One trial step of a method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.optimize import levenberg_marquardt
+    >>> from skgnh.solvers import Dense
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> step = next(levenberg_marquardt(objective, 0.5 * theta, Dense()))
+    >>> bool(step.accepted), bool(step.residual < 1e-8), step.solves
+    (True, True, 1)
+    """
 
     theta: Array
     """Parameters after the trial: moved if it was accepted."""
@@ -97,6 +116,28 @@ class LevenbergMarquardt:
     ------
     ValueError
         If there is no such scaling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import FullBatch, LevenbergMarquardt, Problem
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> method = LevenbergMarquardt(Dense(), FullBatch(), gradient_tol=1e-6)
+    >>> problem = Problem(objective, start=0.5 * theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> *_, last = method.steps(problem, state)
+    >>> last.status
+    'gradient'
+    >>> bool(np.array_equal(state.theta, last.theta))
+    True
     """
 
     solver: Any
@@ -152,8 +193,9 @@ class LevenbergMarquardt:
         unit, info = 1.0, np.finfo(H.dtype)
         if self.scaling == "none":
             # An exact Hessian may have negative entries: their size counts.
-            sizes = np.abs(H.diagonal(_SCALE_PROBES, 0))
-            unit = float(np.mean(sizes, dtype=np.float64))
+            diagonal = as_precision(H.diagonal(_SCALE_PROBES, 0), np.float64)
+            xp = namespace(diagonal)
+            unit = float(xp.mean(xp.abs(diagonal)))
             unit = unit if np.isfinite(unit) and unit > 0 else 1.0
         eps, largest = (float(x) for x in (info.eps, info.max))
         # An infinite one would never be passed, however often a solve fails.
@@ -166,10 +208,12 @@ class LevenbergMarquardt:
         self, objective: Any, point: Point, state: State, batch: Batch
     ) -> Iterator[Step]:
         """Yield trials from one point, the last of which leaves it."""
+        assert state.damping is not None
+        assert state.bounds is not None
         if point.is_stationary(self.gradient_tol):
             # A batch may be fitted while the others are not.
             status = "gradient" if batch.max_trials > 1 else ""
-            rest = Trial(np.zeros_like(point.theta), point.value)
+            rest = Trial(namespace(point.theta).zeros_like(point.theta), point.value)
             yield self._step(point, state, batch, rest, state.damping, 0, True, status)
             return
         rule = self.rule or (success if batch.is_judged_unseen else nielsen)
@@ -193,7 +237,7 @@ class LevenbergMarquardt:
             return "step"
         if trial.accepted:
             return ""
-        eps = float(np.finfo(point.theta.dtype).eps)
+        eps = float(namespace(point.theta).finfo(point.theta.dtype).eps)
         # An approximate solve may promise a rise, which more damping mends.
         is_hidden = abs(trial.predicted) <= eps * abs(point.value)
         return "damping" if is_most_damped or is_hidden else ""
@@ -221,6 +265,7 @@ class LevenbergMarquardt:
         status: str,
     ) -> Step:
         """Return the record of a trial; where it leaves the point, move the state."""
+        assert state.damping is not None
         theta = point.theta + trial.step if trial.accepted else point.theta
         if left:
             state.theta, state.carried = theta, point.carried
@@ -248,8 +293,10 @@ class LevenbergMarquardt:
 
 def _running_scale(H: Any, before: Array | None) -> Array:
     """Return the largest diagonals of H so far, as MINPACK scales by them."""
-    diagonal = np.abs(H.diagonal())
+    diagonal = H.diagonal()
+    xp = namespace(diagonal)
+    diagonal = xp.abs(diagonal)
     if before is None:
         # A parameter without curvature yet has no scale of its own.
-        return np.where(diagonal > 0, diagonal, diagonal.dtype.type(1))
-    return np.maximum(before, diagonal)
+        return xp.where(diagonal > 0, diagonal, xp.ones_like(diagonal))
+    return xp.maximum(before, diagonal)

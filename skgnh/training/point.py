@@ -5,11 +5,32 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from skgnh.arrays import as_precision, namespace, norm
+
 Array = Any
 
 
 class Trial(NamedTuple):
-    """A solve of the damped system, what its model promises, and what came of it."""
+    """A solve of the damped system, what its model promises, and what came of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import Point
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> point = Point(theta, *objective.linearize(theta), Dense())
+    >>> trial = point.trial(damping=0.1, objective=objective)
+    >>> trial.step.shape, bool(trial.failed)
+    ((10,), False)
+    """
 
     step: Array
     """s, of shape (P,)."""
@@ -56,6 +77,25 @@ class Point:
         D, of the damped system :math:`(H + \lambda D) s = -g`; the identity if None.
     bounded : bool, default=False
         Whether to refuse steps longer than theta, both scaled by the root of D.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import Point
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> start = 0.5 * theta
+    >>> point = Point(start, *objective.linearize(start), Dense())
+    >>> trial = point.trial(damping=0.1, objective=objective)
+    >>> bool(trial.accepted), bool(trial.value < point.value)
+    (True, True)
     """
 
     def __init__(
@@ -74,7 +114,8 @@ class Point:
         self._root = None if scale is None else scale**-0.5
         self.scaled = H if scale is None else H.scaled(self._root)
         self.solver = solver.select(self.scaled)
-        self.factor, self._spent = None, 0
+        self.factor: Any = None
+        self._spent = 0
 
     @property
     def carried(self) -> Any:
@@ -83,7 +124,9 @@ class Point:
 
     def is_stationary(self, tol: float) -> bool:
         """Say whether no entry of the gradient is above a tolerance."""
-        return bool(np.max(np.abs(self.gradient)) <= tol) or norm(self.gradient) == 0
+        xp = namespace(self.gradient)
+        largest = float(xp.max(xp.abs(self.gradient)))
+        return largest <= tol or norm(self.gradient) == 0
 
     def trial(self, damping: float, objective: Any, judge: Any = None) -> Trial:
         """Return the step of a damping, judged on some rows.
@@ -95,11 +138,16 @@ class Point:
             s, Hs = self._solve(g, damping)
         except LinAlgError:
             return Trial(
-                np.zeros_like(g), self.value, -1.0, np.nan, np.nan, self._products()
+                namespace(g).zeros_like(g),
+                self.value,
+                -1.0,
+                np.nan,
+                np.nan,
+                self._products(),
             )
-        residual = norm(Hs + Hs.dtype.type(damping) * s + g) / norm(g)
-        long = s.astype(np.float64)
-        predicted = -float(long @ g + 0.5 * (long @ Hs))
+        residual = norm(Hs + float(damping) * s + g) / norm(g)
+        long, slope, bend = (as_precision(x, np.float64) for x in (s, g, Hs))
+        predicted = -float(long @ slope + 0.5 * (long @ bend))
         step = s if self._root is None else self._root * s
         value = objective.value(self.theta + step, judge)
         reduction, gain = self.value - value, -1.0
@@ -113,7 +161,8 @@ class Point:
             self.factor = self.solver.factor(self.scaled, self._carried)
         s = self.factor.solve(-g, damping)
         Hs = self.factor.image(s)
-        if not np.isfinite(Hs).all():
+        xp = namespace(Hs)
+        if not bool(xp.all(xp.isfinite(Hs))):
             raise LinAlgError("The step is not finite.")
         return s, Hs
 
@@ -128,8 +177,3 @@ class Point:
         spent = self._spent
         self._spent = 0 if self.factor is None else self.factor.products
         return self._spent - spent
-
-
-def norm(x: Array) -> float:
-    """Return the Euclidean norm in double precision."""
-    return float(np.linalg.norm(np.asarray(x, dtype=np.float64)))

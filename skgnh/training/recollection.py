@@ -27,7 +27,19 @@ Array = Any
 
 
 class Recollection(NamedTuple):
-    """The quadratic q of rows that are gone, in units of the summed loss."""
+    """The quadratic q of rows that are gone, in units of the summed loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Recollection
+    >>> nothing = Recollection(np.zeros((2, 2)), np.zeros(2), weight=0.0)
+    >>> gone = nothing.plus(np.eye(2), np.zeros(2), theta=np.ones(2), weight=5.0)
+    >>> gone.value(np.ones(2)) < gone.value(np.zeros(2))
+    True
+    >>> gone.weight
+    5.0
+    """
 
     D: Array
     """Curvature, (P, P), or its diagonal alone, (P,)."""
@@ -90,6 +102,23 @@ class RecollectingObjective:
         Where the loss of all rows is that of those at hand.
     weight : float
         m.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.training import RecollectingObjective, Recollection
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> gone = Recollection(np.eye(10), theta, weight=40.0)
+    >>> both = RecollectingObjective(objective, gone, theta, weight=40.0)
+    >>> both.value(theta) < both.value(0.9 * theta)
+    True
     """
 
     def __init__(self, objective: Any, gone: Recollection, start: Array, weight: float):
@@ -107,6 +136,14 @@ class RecollectingObjective:
         """Return all but the loss of the rows at hand."""
         penalty = 0.5 * float(np.sum(self.ridge * theta**2, dtype=np.float64))
         return self._past + self._gone.value(theta) / self._total + penalty
+
+    def mean_target(self) -> Array:
+        """Return the weighted mean of the targets."""
+        return self._objective.mean_target()
+
+    def loss_of_constant(self, z: Array) -> float:
+        """Return the mean loss of outputs that are the same for all rows."""
+        return self._objective.loss_of_constant(z)
 
     def value(self, theta: Array, rows: Array | None = None) -> float:
         """Return f; see :meth:`skgnh.objective.Objective.value`."""
@@ -153,12 +190,8 @@ class RecollectedHessian(Curvature):
 
     def __init__(self, H: Curvature, share: float, D: Array, ridge: Array):
         self._H, self._share, self._D, self.ridge = H, H.dtype.type(share), D, ridge
+        self.offers = H.offers & {"diagonal", "toarray"}
         super().__init__(H.dtype, H.shape)
-
-    @property
-    def offers(self) -> frozenset:
-        """What it passes on of H."""
-        return self._H.offers & {"diagonal", "toarray"}
 
     @property
     def costs(self) -> tuple[float, float]:

@@ -31,6 +31,13 @@ class Patience:
     """Count iterations without an improvement of `tol` over the best value.
 
     A value below `floor` cannot improve by `tol` again, so that no patience helps.
+
+    Examples
+    --------
+    >>> from skgnh.training import Patience
+    >>> patience = Patience(tol=0.1, n_iter_no_change=1)
+    >>> [patience.exhausted(value) for value in (5.0, 4.0, 3.95, 3.92)]
+    [False, False, False, True]
     """
 
     tol: float
@@ -55,7 +62,30 @@ class Patience:
 
 @dataclass
 class Training:
-    """Parameters and records of a fit; complete after every iteration."""
+    """Parameters and records of a fit; complete after every iteration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.optimize import levenberg_marquardt
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import Patience, Problem, Training
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> problem = Problem(objective, start=0.5 * theta)
+    >>> training = Training(problem, 50, Patience(tol=1e-6, n_iter_no_change=2))
+    >>> training.run(levenberg_marquardt(objective, problem.start, Dense()))
+    >>> training.reason
+    'the loss no longer improves by tol'
+    >>> training.loss_curve[-1] < training.loss_curve[0]
+    True
+    """
 
     problem: Problem
     max_iter: int
@@ -181,11 +211,11 @@ class Training:
         The step from the best point yet is kept until its own evidence is known.
         """
         evidence = step.posterior.log_evidence
-        best = self.posterior is None or evidence > self.posterior.log_evidence
-        if best or self.keeps_last:
+        best = self.posterior
+        if best is None or evidence > best.log_evidence or self.keeps_last:
             self.theta, self.posterior = step.theta, step.posterior
         else:
-            self.theta = self.posterior.theta
+            self.theta = best.theta
         return -evidence / self.n_rows
 
     def _print(self, step: Step) -> None:

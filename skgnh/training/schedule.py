@@ -17,7 +17,17 @@ Array = Any
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one step; None stands for all rows."""
+    """The rows of one step; None stands for all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import Batch
+    >>> Batch().is_judged_unseen
+    False
+    >>> Batch(gradient=np.arange(5), judge=np.arange(5, 10)).is_judged_unseen
+    True
+    """
 
     gradient: Array | None = None
     curvature: Array | None = None
@@ -42,6 +52,15 @@ class FullBatch:
     n_rows, curvature_size : int, optional
         Of how many rows how many are drawn, uniformly and anew for each step, for the
         curvature; all if None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import FullBatch, State
+    >>> state = State(theta=np.zeros(3), rng=np.random.default_rng(0))
+    >>> batch = next(FullBatch(n_rows=100, curvature_size=20).batches(state))
+    >>> batch.gradient is None, batch.curvature.shape
+    (True, (20,))
     """
 
     n_rows: int | None = None
@@ -51,8 +70,9 @@ class FullBatch:
         """Yield one batch a step."""
         while True:
             rows, size = None, self.curvature_size
-            if size is not None and size < self.n_rows:
-                rows = _draw(state.rng, self.n_rows, size)
+            n = self.n_rows
+            if size is not None and n is not None and size < n:
+                rows = _draw(state.rng, n, size)
             yield Batch(curvature=rows)
 
 
@@ -69,6 +89,19 @@ class MiniBatches:
         Number of rows, of all and of a batch at least: the remainder is shared out.
     curvature_size : int
         Rows of each batch that serve the curvature.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> import numpy as np
+    >>> from skgnh.training import MiniBatches, State
+    >>> state = State(theta=np.zeros(3), rng=np.random.default_rng(0))
+    >>> schedule = MiniBatches(n_rows=90, size=30, curvature_size=10)
+    >>> for batch in islice(schedule.batches(state), 3):
+    ...     print(len(batch.gradient), len(batch.curvature), batch.ends_epoch)
+    30 10 False
+    30 10 False
+    30 10 True
     """
 
     n_rows: int
@@ -115,6 +148,20 @@ class GrowingBatches:
     ----------
     .. [1] R. Byrd, G. Chin, J. Nocedal, Y. Wu, "Sample size selection in optimization
            methods for machine learning", Mathematical Programming 134, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh.training import GrowingBatches, State
+    >>> state = State(theta=np.zeros(3), rng=np.random.default_rng(0))
+    >>> batches = GrowingBatches(n_rows=1000, size=100, curvature_size=50).batches(
+    ...     state
+    ... )
+    >>> len(next(batches).gradient)
+    100
+    >>> state.recent = (False,) * 8  # the last eight steps have brought nothing
+    >>> len(next(batches).gradient)
+    200
     """
 
     n_rows: int
@@ -124,25 +171,26 @@ class GrowingBatches:
     def batches(self, state: State) -> Generator[Batch, Any, None]:
         """Yield batches until all rows serve each step; an epoch is n_rows of them."""
         while True:
-            self._grow(state)
-            if 2 * state.batch_size > self.n_rows:
+            size = self._grow(state)
+            if 2 * size > self.n_rows:
                 break
-            rows, judge = self._take_two(state)
+            rows, judge = self._take_two(state, size)
             curvature = _some(state.rng, rows, self.curvature_size)
             seen = state.seen + len(rows)
             state.seen = seen % self.n_rows
             yield Batch(rows, curvature, judge, 1, seen >= self.n_rows)
         yield from FullBatch(self.n_rows, self.curvature_size).batches(state)
 
-    def _grow(self, state: State) -> None:
-        if state.batch_size is None:
-            state.batch_size = self.size
+    def _grow(self, state: State) -> int:
+        """Return the rows of the next batches."""
+        size = self.size if state.batch_size is None else state.batch_size
         if len(state.recent) == RECENT and 2 * sum(state.recent) < RECENT:
-            state.batch_size, state.recent = 2 * state.batch_size, ()
+            size, state.recent = 2 * size, ()
+        state.batch_size = size
+        return size
 
-    def _take_two(self, state: State) -> list[Array]:
+    def _take_two(self, state: State, size: int) -> list[Array]:
         """Return the next batch of an endless random order, and the one after it."""
-        size = state.batch_size
         if state.order is None:
             state.order = np.empty(0, int)
         while len(state.order) < 2 * size:

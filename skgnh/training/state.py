@@ -11,7 +11,24 @@ RECENT = 8
 
 
 class Problem(NamedTuple):
-    """What a training minimises, and how it is watched."""
+    """What a training minimises, and how it is watched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.training import Problem
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> problem = Problem(objective, start=theta)
+    >>> bool(abs(problem.objective.value(problem.start) - model.loss_) < 1e-12)
+    True
+    """
 
     objective: Any
     """With ``value(theta, rows)`` and ``linearize(theta, rows, curvature_rows)``."""
@@ -28,6 +45,28 @@ class State:
     """Where a method stands: picklable, without rows, and whole at each point's end.
 
     A method that is given a problem and this record goes on as if it had not stopped.
+
+    Examples
+    --------
+    A method moves it on:
+
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import FullBatch, LevenbergMarquardt, Problem
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> method = LevenbergMarquardt(Dense(), FullBatch())
+    >>> problem = Problem(objective, start=0.5 * theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> step = next(method.steps(problem, state))
+    >>> state.damping == step.next_damping
+    True
     """
 
     theta: Array

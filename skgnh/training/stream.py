@@ -27,6 +27,26 @@ class Streamed:
     ----------
     method : LevenbergMarquardt
         What takes the steps on a block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgnh import GaussNewtonMLPRegressor
+    >>> from skgnh.objective import Objective
+    >>> from skgnh.solvers import Dense
+    >>> from skgnh.training import FullBatch, LevenbergMarquardt, Problem, Streamed
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = GaussNewtonMLPRegressor(
+    ...     hidden_layer_sizes=3, alpha=0.1, random_state=0
+    ... ).fit(X, y)
+    >>> objective, theta = Objective.from_estimator(model, X, y)
+    >>> method = Streamed(LevenbergMarquardt(Dense(), FullBatch()))
+    >>> problem = Problem(objective, start=0.5 * theta)
+    >>> state = method.begin(problem, np.random.default_rng(0))
+    >>> step = next(method.steps(problem, state))
+    >>> state.pending is not None  # the rows of the next block will judge it
+    True
     """
 
     method: LevenbergMarquardt
@@ -48,6 +68,7 @@ class Streamed:
         if state.pending is None:
             return
         before, predicted = state.pending
+        assert state.damping is not None
         state.pending = None
         gain = (objective.value(before) - objective.value(state.theta)) / predicted
         state.damping, state.growth = success(state.damping, state.growth, gain)

@@ -19,15 +19,21 @@ from skgnh import (  # noqa: E402
 )
 from skgnh.block_objective import BlockHessian, BlockObjective  # noqa: E402
 from skgnh.blocks import Blocks, each  # noqa: E402
+from skgnh.solvers import KFAC  # noqa: E402
 
 N, BLOCK = 700, 200
 SMALL = {"hidden_layer_sizes": (3,), "max_iter": 3, "random_state": 0}
 ALL = {"alpha": 1e-3, "batch_size": N, "curvature_batch_size": N}
 CASES = {
-    "rows fetched for the curvature": {"alpha": 1e-3, "curvature_batch_size": 100},
+    "rows drawn for the curvature": {"alpha": 1e-3, "curvature_batch_size": 100},
+    "the default, all rows": ALL,
     "dense, all rows": {**ALL, "solver": "dense"},
     "cg, all rows": {**ALL, "solver": "cg"},
+    "kfac, all rows": {**ALL, "solver": KFAC(n_probes=1)},
+    "exact Hessian": {**ALL, "solver": "exact_hessian"},
+    "batches": {"alpha": 1e-3, "batch_size": 300, "solver": "kfac"},
     "the evidence": {},
+    "the evidence, kfac": {"solver": "kfac"},
     "early stopping": {"alpha": 1e-3, "early_stopping": True},
 }
 pytestmark = [
@@ -60,25 +66,121 @@ def test_a_fit_of_blocks_is_that_in_memory(monkeypatch, data, head, case):
     weights = 1.0 + (np.arange(N) % 5 > 0)
     if case == "early stopping":
         weights *= np.arange(N) % 3 > 0
-    y = y if head is GaussNewtonMLPRegressor else y > 0
+    y = y if head is GaussNewtonMLPRegressor else np.digitize(y, [-0.5, 0.5])
     model = head(**SMALL, **CASES[case])
     expected = model.fit(X, y, weights).coefs_
-    if case == "early stopping":  # no part of the rows is fetched
-        monkeypatch.setattr("skgnh.lazy_rows.fits", lambda nbytes: False)
+    # No product is so cheap that its rows would be fetched.
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
     found = model.fit(*in_blocks(X, y, weights)).coefs_
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
-def test_predictions_are_lazy_and_of_the_same_blocks(data):
+@pytest.mark.parametrize("task", [0, 1e6], ids=["in blocks", "fetched"])
+def test_growing_batches_are_those_in_memory(monkeypatch, task):
+    monkeypatch.setattr("skgnh.block_objective._TASK", task)
+    X = np.random.default_rng(0).standard_normal((2600, 3))
+    y = np.tanh(X[:, 0] + X[:, 1])
+    model = GaussNewtonMLPRegressor(**{**SMALL, "max_iter": 1}, alpha=1e-3)
+    expected = model.fit(X, y).coefs_
+    found = model.fit(*(da.from_array(x, chunks=1000) for x in (X, y))).coefs_
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+CODES = {
+    "PCA start": {},
+    "random start": {"init": "ntk"},
+    "early stopping": {"alpha": 1e-3, "early_stopping": True},
+}
+
+
+@pytest.mark.parametrize("case", CODES)
+def test_an_autoencoder_of_blocks_is_that_in_memory(monkeypatch, data, case):
+    X = data[0] @ np.random.default_rng(1).standard_normal((4, 6))
+    weights = 1.0 + (np.arange(N) % 5 > 0)
+    model = GaussNewtonAutoencoder((3, 2), max_iter=3, random_state=0, **CODES[case])
+    expected = model.fit(X, sample_weight=weights).coefs_
+    scores = model.score(X, sample_weight=weights)
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
+    rows, weights = in_blocks(X, weights)
+    found = model.fit(rows, sample_weight=weights).coefs_
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    assert model.score(rows, sample_weight=weights) == pytest.approx(scores, abs=1e-10)
+
+
+def test_an_autoencoder_fetches_no_rows(monkeypatch, data):
+    fetched, get = [], Blocks.__getitem__
+
+    def watched(self, rows):
+        some = get(self, rows)
+        fetched.append(some.shape[0])
+        return some
+
+    monkeypatch.setattr(Blocks, "__getitem__", watched)
+    monkeypatch.setattr("skgnh.block_objective._TASK", 0)
+    model = GaussNewtonAutoencoder((3, 2), max_iter=2, alpha=1e-3, random_state=0)
+    model.fit(*in_blocks(data[0]))
+    assert sum(fetched) == 1  # to see what they are like
+
+
+def found_by(model, name, X, **options):
+    found = getattr(model, name)(X, **options)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize(
+    ("head", "calls"),
+    [
+        (
+            GaussNewtonMLPClassifier,
+            {
+                "predict": {},
+                "predict_proba": {},
+                "predict_log_proba": {},
+                "decision_function": {},
+                "transform": {},
+            },
+        ),
+        (
+            GaussNewtonMLPRegressor,
+            {"predict": {"return_std": True}, "predict_interval": {}, "transform": {}},
+        ),
+        (
+            GaussNewtonAutoencoder,
+            {
+                "predict": {},
+                "transform": {},
+                "inverse_transform": {},
+                "score_samples": {},
+            },
+        ),
+    ],
+)
+def test_predictions_are_lazy_and_of_the_same_blocks(data, head, calls):
     X, y = data
+    X = X[:, :3]
+    sizes = {} if head is GaussNewtonAutoencoder else {"hidden_layer_sizes": (3,)}
+    model = head(**sizes, max_iter=3, random_state=0)
+    if head is GaussNewtonAutoencoder:
+        model.set_params(encoder_layer_sizes=(3,))
+    model.fit(X, y > 0 if head is GaussNewtonMLPClassifier else y)
     (rows,) = in_blocks(X)
-    model = GaussNewtonMLPClassifier(**SMALL, alpha=1e-3).fit(X, y > 0)
-    for name in ("predict", "predict_proba", "decision_function"):
-        found = getattr(model, name)(rows)
-        assert isinstance(found, da.Array)
-        assert found.chunks[0] == rows.chunks[0]
-        np.testing.assert_array_equal(found.compute(), getattr(model, name)(X))
+    for name, options in calls.items():
+        expected = found_by(model, name, X, **options)
+        for a, b in zip(found_by(model, name, rows, **options), expected, strict=True):
+            assert isinstance(a, da.Array)
+            assert a.chunks[0] == rows.chunks[0]
+            assert a.shape == b.shape
+            np.testing.assert_array_equal(a.compute(), b)
+
+
+def test_features_are_not_gathered_in_a_frame(data):
+    X, y = data
+    model = GaussNewtonMLPRegressor(**SMALL, alpha=1e-3).fit(X, y)
+    with pytest.raises(ValueError, match="set_output"):
+        model.set_output(transform="pandas").transform(*in_blocks(X))
 
 
 def test_a_dataframe_gives_names_and_a_series_with_its_index(data):
@@ -131,8 +233,6 @@ def test_what_is_not_finite_is_found_in_its_block(data):
 def test_what_takes_no_collection_says_so(data):
     X, y = in_blocks(*data)
     with pytest.raises(TypeError, match="dask"):
-        GaussNewtonAutoencoder().fit(X)
-    with pytest.raises(TypeError, match="dask"):
         GaussNewtonMLPRegressor().partial_fit(X, y)
 
 
@@ -145,7 +245,7 @@ def test_a_worker_that_dies_loses_nothing(monkeypatch, data):
     with (
         dask.config.set(scheduler=None),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

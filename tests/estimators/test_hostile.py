@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from tasks import fit, task
 
-from skgnh import GaussNewtonMLPClassifier, GaussNewtonMLPRegressor
+from skgnh import (
+    GaussNewtonAutoencoder,
+    GaussNewtonMLPClassifier,
+    GaussNewtonMLPRegressor,
+)
 from skgnh.hmatrix import hodlr
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -40,6 +44,24 @@ def test_columns_and_targets_that_are_subnormal_count_as_constant():
     assert np.isfinite(model.predict(X)).all()
     model = fit(GaussNewtonMLPRegressor(random_state=0), X, X[:, 1])
     assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_constant_column_has_no_part_in_the_bias():
+    X = np.array([[1e30, 0], [1e30, 1]], np.float32)
+    model = GaussNewtonMLPRegressor(
+        hidden_layer_sizes=(), alpha=1e-4, max_iter=2, random_state=0
+    )
+    fit(model, X, 1e25 * X[:, 1])
+    assert model.coefs_[0][0] == 0
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_fit_that_ends_where_the_objective_overflows_is_refused():
+    X = np.random.default_rng(0).standard_normal((4, 2)) * 1e150
+    model = GaussNewtonAutoencoder((1,), standardize=False, init="ntk", random_state=0)
+    with pytest.raises(ValueError, match="overflows at the end: scale X"):
+        fit(model, X, None)
+    assert not hasattr(model, "loss_")
 
 
 def test_a_constant_is_weighed_whatever_the_weights():

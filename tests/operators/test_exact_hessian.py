@@ -7,7 +7,7 @@ import numpy as np
 import oracles
 import pytest
 from cases import LOSS_KINDS, Case, all_cases, assert_close
-from fitted import fitted
+from fitted import fitted, needs_weights
 from marks import slow_unless
 from scipy import sparse
 from sklearn import config_context
@@ -134,7 +134,9 @@ def test_float32_stays_float32():
     assert H.diagonal().dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", ["binary", "regression", "autoencoder"])
+@pytest.mark.parametrize(
+    "kind", ["binary", "regression", pytest.param("poisson", marks=needs_weights)]
+)
 def test_operator_of_an_estimator_is_that_of_its_parts(kind):
     fit = fitted(kind)
     H = ExactHessian.from_estimator(fit.estimator, fit.X, fit.y, fit.sample_weight)

@@ -160,7 +160,7 @@ class BlockDiagonalFactor(Factor):
         parts = [index[k : k + size] for k in range(0, len(index), size)]
         self._blocks = [(i, H.entries(i, i)) for i in parts]
 
-    def solve(self, rhs, damping):
+    def _solve(self, rhs, damping):
         out = np.empty_like(rhs)
         for i, block in self._blocks:
             A = cho_factor(block + damping * np.eye(len(i), dtype=block.dtype))
