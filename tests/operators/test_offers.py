@@ -187,7 +187,7 @@ def test_restriction_is_the_principal_submatrix(name):
     part = H.restricted(index)
     assert_close(part @ np.eye(2), (H @ np.eye(H.shape[0]))[np.ix_(index, index)])
     assert part.offers <= H.offers | {"toarray"}
-    with pytest.raises(ValueError, match="Parameters are numbered from 0"):
+    with pytest.raises(ValueError, match="numbered from 0"):
         H.restricted(np.array([H.shape[0]]))
 
 
