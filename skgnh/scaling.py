@@ -20,6 +20,11 @@ Array = Any
 _LEAST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 
+def diagonal_matrix(d: Array) -> Array:
+    """Return diag(d), sparse: ``diags_array`` of SciPy 1.12, for older releases."""
+    return sparse.dia_array((d[None], 0), shape=(len(d),) * 2)
+
+
 @dataclass(frozen=True)
 class Moments:
     """Weighted mean and standard deviation of columns, which rows may be added to.
@@ -62,7 +67,7 @@ class Moments:
         total = float(X.shape[0] if weights is None else weights.sum())
         size = _largest(X)
         if sparse.issparse(X):
-            unit = sparse.csr_array(X) @ sparse.diags_array(1 / size)
+            unit = sparse.csr_array(X) @ diagonal_matrix(1 / size)
             unit = sparse.csr_matrix(unit.astype(np.float64))
             w = None if weights is None else np.asarray(weights, dtype=np.float64)
             mean, variance = mean_variance_axis(unit, axis=0, weights=w)
@@ -158,7 +163,7 @@ class Scaling:
         if isinstance(X, LazyRows):
             return X.then(self.scale_inputs)
         if sparse.issparse(X):
-            scaled = sparse.csr_array(X) @ sparse.diags_array(1 / self.inputs.scale)
+            scaled = sparse.csr_array(X) @ diagonal_matrix(1 / self.inputs.scale)
             return scaled.astype(X.dtype)
         # Centred first: a column far from zero keeps its digits.
         centre = like(self.inputs.mean, X) if self.centred else 0.0
@@ -169,7 +174,7 @@ class Scaling:
         if self.inputs is None:
             return X
         if sparse.issparse(X):
-            raw = sparse.csr_array(X) @ sparse.diags_array(self.inputs.scale)
+            raw = sparse.csr_array(X) @ diagonal_matrix(self.inputs.scale)
             return raw.astype(X.dtype)
         centre = like(self.inputs.mean, X) if self.centred else 0.0
         return as_precision(X * like(self.inputs.scale, X) + centre, precision(X))
@@ -244,7 +249,7 @@ class Scaling:
         if self.outputs is not None:
             assert new.outputs is not None
             layers[-1][...] *= (new.outputs.scale / self.outputs.scale)[:, None]
-        A = sparse.diags_array(factors)
+        A = diagonal_matrix(factors)
         if self.inputs is not None:
             assert new.inputs is not None
             ratio = self.inputs.scale / new.inputs.scale
@@ -255,5 +260,5 @@ class Scaling:
             rows = np.repeat(at[0][:, -1], at[0].shape[1] - 1)
             pair = rows, at[0][:, :-1].ravel()
             coupling = sparse.coo_array((moved.ravel(), pair), shape=(len(zero),) * 2)
-            A = sparse.diags_array(factors) + coupling
+            A = diagonal_matrix(factors) + coupling
         return A.tocsr(), shift

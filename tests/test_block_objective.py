@@ -22,6 +22,8 @@ NETWORK = MLP((3, 4, 3), ("tanh",))
 ROWS = {"all": None, "some": np.arange(0, N, 2), "fetched": np.arange(0, N, 2)}
 SOLVERS = all_solvers()
 
+pytestmark = pytest.mark.extra
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

@@ -27,6 +27,7 @@ def parts(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_approximations_have_the_storage_that_is_compared(parts):
     rows = {row["method"]: row for row in parts["a"]}
     (chosen,) = [row for row in rows.values() if row["chosen"]]

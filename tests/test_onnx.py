@@ -14,13 +14,16 @@ import skgnh
 from skgnh import GaussNewtonMLPClassifier
 from skgnh.onnx import register_converters
 
-pytestmark = pytest.mark.filterwarnings(
-    # A few iterations are enough.
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-    # Of onnx and skl2onnx.
-    "ignore::DeprecationWarning",
-    "ignore::FutureWarning",
-)
+pytestmark = [
+    pytest.mark.extra,
+    pytest.mark.filterwarnings(
+        # A few iterations are enough.
+        "ignore::sklearn.exceptions.ConvergenceWarning",
+        # Of onnx and skl2onnx.
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+    ),
+]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 

@@ -9,6 +9,7 @@ from skgnh.linalg import check_vector
 from skgnh.linearization import Linearization
 from skgnh.operators.layer_factors import LayerFactors
 from skgnh.operators.root import GaussNewtonRoot
+from skgnh.scaling import diagonal_matrix
 
 Array = Any
 
@@ -96,7 +97,7 @@ class _Scale:
     def right(self, X: Array) -> Array:
         """Return ``X diag(d)``, sparse where X is."""
         if sparse.issparse(X):
-            return (X @ sparse.diags_array(self._d)).tocsr()
+            return (X @ diagonal_matrix(self._d)).tocsr()
         return X * self._d
 
 

@@ -12,6 +12,8 @@ from skgnh import (
 )
 from skgnh.solvers import MFAC, SketchedGram, all_solvers
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 # The checks compare fits to seven digits. Few iterations keep rounding from growing
 # beyond that, which it does in any training that is not convex.
 FEW = PENALISED | {"max_iter": 10}
@@ -31,13 +33,16 @@ SETTINGS = {
 }
 
 
-def estimators():
+def defaults():
     yield GaussNewtonMLPClassifier()
     yield GaussNewtonMLPRegressor()
     yield GaussNewtonMLPRegressor("poisson")
     # Wider, `auto` takes an exact solver for rows with weights and a truncated one for
     # the many more that are repeated; longer, rounding grows.
     yield GaussNewtonAutoencoder((6, 2), max_iter=10)
+
+
+def others():
     settings = FEW | {"standardize": True}
     yield GaussNewtonMLPClassifier((10,), **settings)
     yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
@@ -50,10 +55,19 @@ def estimators():
         yield GaussNewtonAutoencoder((6, 2), **settings)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks(list(estimators()))
-def test_estimators_pass_the_checks(estimator, check):
+def passes(estimator, check):
     name = getattr(check, "func", check).__name__
     if name.endswith("on_sparse_data") and not get_tags(estimator).input_tags.sparse:
         pytest.skip("scikit-learn 1.6 asks for it in spite of the tag")
     check(estimator)
+
+
+@parametrize_with_checks(list(defaults()))
+def test_estimators_pass_the_checks(estimator, check):
+    passes(estimator, check)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(list(others()))
+def test_other_settings_pass_the_checks(estimator, check):
+    passes(estimator, check)

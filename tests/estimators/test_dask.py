@@ -39,7 +39,10 @@ CASES = {
     "the evidence, kfac": {"solver": "kfac"},
     "early stopping": {"alpha": 1e-3, "early_stopping": True},
 }
-pytestmark = pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+pytestmark = [
+    pytest.mark.extra,
+    pytest.mark.filterwarnings("ignore:Levenberg-Marquardt"),
+]
 
 
 @pytest.fixture(autouse=True)

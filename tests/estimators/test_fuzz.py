@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from marks import slow_unless
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from tasks import CLASSIFICATION, KINDS, predictions, weights
@@ -18,6 +19,9 @@ from skgnh.network import ACTIVATIONS
 from skgnh.solvers import all_solvers
 
 FITS, BLOCKS = 1000, 20
+BY_BLOCKS = pytest.mark.parametrize(
+    "block", slow_unless(lambda block: block < 5, range(BLOCKS))
+)
 
 
 def awkward_rows(rng, n, largest):
@@ -128,7 +132,7 @@ def check(seed):
         assert np.isfinite(estimator.transform(X)).all(), "codes"
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@BY_BLOCKS
 def test_fits_on_awkward_data_stay_finite(block):
     failures = {}
     for seed in range(block, FITS, BLOCKS):
@@ -253,7 +257,7 @@ def check_answers(kind, estimator, X):
             assert np.isfinite(estimator.sample_y(X, 2)).all(), "draws"
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@BY_BLOCKS
 def test_uncertainty_on_awkward_data_is_a_number(block):
     failures = {}
     for seed in range(block, FITS // 4, BLOCKS):

@@ -57,6 +57,7 @@ def test_one_pass_ends_near_the_fit_of_all_rows():
     assert 0.8 < z.std() < 1.2
 
 
+@pytest.mark.slow
 def test_labels_that_come_sorted_are_all_kept(monkeypatch):
     monkeypatch.setattr(streams, "_KEPT", 500)
     X, y = load_digits(return_X_y=True)

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow_unless
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -33,6 +34,9 @@ from skgnh.training import Step
 EVERY = pytest.mark.parametrize("kind", KINDS)
 BOTH = pytest.mark.parametrize("mode", MODES)
 SOLVERS = pytest.mark.parametrize("solver", all_solvers())
+MOSTLY_SLOW = pytest.mark.parametrize(
+    "solver", slow_unless(("auto", "cg").__contains__, all_solvers())
+)
 
 
 def validation_rows(kind, n=30):
@@ -307,7 +311,7 @@ def test_verbose_prints_a_line_an_iteration(capsys):
 # ---- mini-batches -------------------------------------------------------------------
 
 
-@SOLVERS
+@MOSTLY_SLOW
 def test_mini_batches_lower_the_loss(solver):
     for kind in KINDS:
         settings = {"batch_size": 32, "max_iter": 12}
@@ -354,7 +358,7 @@ def test_rows_of_weight_zero_change_nothing():
 # ---- early stopping -----------------------------------------------------------------
 
 
-@SOLVERS
+@MOSTLY_SLOW
 def test_early_stopping_keeps_the_weights_best_on_the_users_rows(solver):
     for kind in KINDS:
         estimator, X, y = task(kind, solver=solver, max_iter=40, early_stopping=True)
@@ -446,6 +450,7 @@ def test_early_stopping_with_mini_batches():
     assert estimator.score(X, y) > 0.7
 
 
+@pytest.mark.slow
 def test_products_in_single_precision_lead_to_the_minimum_of_double(monkeypatch):
     X, y = load_digits(return_X_y=True)
     losses = []

@@ -306,6 +306,7 @@ def test_without_a_posterior_there_is_no_average():
     )
 
 
+@pytest.mark.slow
 def test_large_posteriors_are_near_the_dense_one():
     X, y = load_digits(return_X_y=True)
     model = GaussNewtonMLPClassifier(40, activation="tanh", random_state=0)

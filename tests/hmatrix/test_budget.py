@@ -23,7 +23,7 @@ def numbers(A):
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("storage", [24, 40.3, 64])
-@pytest.mark.parametrize("P", [400, 1000, 1733])
+@pytest.mark.parametrize("P", [400, 1000, pytest.param(1733, marks=pytest.mark.slow)])
 def test_storage_is_what_was_asked_for(P, storage, share):
     H = DenseMatrix(kernel("matern", points(P, 3)) + 0.1 * np.eye(P))
     settings = plan(P, storage, share)
@@ -40,7 +40,7 @@ def test_storage_is_what_was_asked_for(P, storage, share):
 @pytest.mark.parametrize("head", [0.3, 0.5, 1.0])
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.75])
 @pytest.mark.parametrize("storage", [24, 40.3, 64])
-@pytest.mark.parametrize("P", [400, 1733])
+@pytest.mark.parametrize("P", [400, pytest.param(1733, marks=pytest.mark.slow)])
 def test_storage_with_a_head_is_what_was_asked_for(P, storage, share, head):
     H = DenseMatrix(kernel("matern", points(P, 3)) + 0.1 * np.eye(P))
     settings = plan(P, storage, share, head)

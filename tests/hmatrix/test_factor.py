@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import assert_close
+from marks import slow_unless
 from matrices import (
     PSD,
     digits_hessian,
@@ -48,7 +49,10 @@ def rounding(condition):
 
 
 @pytest.mark.parametrize("global_rank", [0, 4])
-@pytest.mark.parametrize(("rank", "leaf_size"), SIZES)
+@pytest.mark.parametrize(
+    ("rank", "leaf_size"),
+    slow_unless([(1, 4), (3, 4), (8, 8)].__contains__, SIZES),
+)
 @pytest.mark.parametrize("name", PSD)
 def test_solution_and_determinant_are_those_of_the_dense_matrix(
     name, rank, leaf_size, global_rank
@@ -213,11 +217,11 @@ SEEDS = {f"{n} to {n + 49}": range(n, n + 50) for n in range(0, 500, 50)}
 SEEDS["hard"] = (3492, 4429)
 
 
-@pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
-def test_damped_network_is_positive_definite(seeds):
+@pytest.mark.parametrize("name", slow_unless(("0 to 49", "hard").__contains__, SEEDS))
+def test_damped_network_is_positive_definite(name):
     shares = (1e2, 1e-3, 1e-7, 1e-10)
     n_levels = []
-    for seed in seeds:
+    for seed in SEEDS[name]:
         rng = np.random.default_rng(seed)
         H = random_network(rng)
         P, mean = H.shape[0], H.diagonal().mean() or 1.0

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import assert_close
+from marks import slow_unless
 from matrices import (
     PSD,
     digits_hessian,
@@ -317,7 +318,7 @@ def test_seed_decides_the_samples():
 # ---- positive semidefiniteness -------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", slow_unless("kernel".__eq__, ORDERS))
 @pytest.mark.parametrize("global_rank", [0, 4])
 @pytest.mark.parametrize("name", PSD)
 def test_matrix_is_symmetric_positive_semidefinite(name, global_rank, order):

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from cases import assert_close
+from marks import slow_unless
 from matrices import PSD, digits_hessian, kernel, low_rank, points
 from scipy.linalg import LinAlgError
 from sklearn import config_context
@@ -66,7 +67,7 @@ def test_products_and_bytes_are_those_of_the_definition(name, order):
     assert A.nbytes <= 8 * 8 * len(array)
 
 
-@pytest.mark.parametrize("storage", [4, 8, 16])
+@pytest.mark.parametrize("storage", slow_unless((8).__eq__, [4, 8, 16]))
 @pytest.mark.parametrize("name", PSD)
 def test_matrix_is_positive_definite(name, storage):
     A = made(PSD[name](), storage, leaf_size=4)

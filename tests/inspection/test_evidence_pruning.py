@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from marks import slow_unless
 from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from sklearn.frozen import FrozenEstimator
@@ -28,6 +29,7 @@ def friedman(n=300):
 # ---- what is left --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_columns_of_noise_lose_most_of_their_weights_and_predictions_are_better():
     X, y = friedman()
     X_test, y_test = make_friedman1(1000, noise=1.0, random_state=1)
@@ -44,7 +46,7 @@ def test_columns_of_noise_lose_most_of_their_weights_and_predictions_are_better(
 
 
 @EVERY
-@pytest.mark.parametrize("alpha", ["evidence", "ard"])
+@pytest.mark.parametrize("alpha", slow_unless("ard".__eq__, ["evidence", "ard"]))
 def test_evidence_rises_and_zeros_are_told(kind, alpha):
     network, X, y = fitted(kind, alpha=alpha)
     before = fitted_state(network)
@@ -63,7 +65,7 @@ def test_evidence_rises_and_zeros_are_told(kind, alpha):
     assert np.isfinite(parameters(found)).all()
 
 
-@pytest.mark.parametrize("solver", ["cg", "kfac", "gram"])
+@pytest.mark.parametrize("solver", slow_unless("gram".__eq__, ["cg", "kfac", "gram"]))
 def test_solvers_without_a_determinant_are_replaced_for_it(solver):
     estimator, X, y = task("multiclass", alpha="evidence", solver=solver, max_iter=10)
     pruner = fit(pruner_of(estimator), X, y)
@@ -136,6 +138,7 @@ def test_most_evidence_is_kept_and_two_falls_in_a_row_are_the_end(script, kept, 
     assert (best.solver, best.early_stopping, best.warm_start) == ("cg", True, False)
 
 
+@pytest.mark.slow
 def test_same_seed_same_network_prefit_or_not():
     estimator, X, y = task("regression", alpha="evidence", max_iter=10)
     one = fit(pruner_of(estimator), X, y)

@@ -3,6 +3,7 @@ from functools import cache
 import numpy as np
 import oracles
 import pytest
+from marks import slow_unless
 from scipy.integrate import trapezoid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import has_fit_parameter
@@ -90,7 +91,7 @@ def estimators():
 CASES = [pytest.param(*rest, id=name) for name, *rest in estimators()]
 
 
-@pytest.mark.parametrize("solver", ["dense", "arpack"])
+@pytest.mark.parametrize("solver", slow_unless("dense".__eq__, ["dense", "arpack"]))
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("estimator", "y"), CASES)
 def test_weighted_mean_over_the_rows_is_the_eigenvalue(estimator, y, weighted, solver):

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import Case, all_cases, assert_close
+from cases import Case, all_cases, assert_close, is_shallow
+from marks import slow_unless
 from scipy import sparse
 from sklearn import config_context
 
@@ -37,14 +38,16 @@ def wide(units=(37, 21, 19, 40), n=70, output="identity", seed=0):
     )
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", slow_unless(is_shallow, all_cases()), ids=str)
 def test_both_ways_equal_the_oracle(way, case):
     out = assembled(way, case.operator())
     assert_close(out, case.array())
     np.testing.assert_array_equal(out, out.T)
 
 
-@pytest.mark.parametrize("output", ["identity", "softmax", "logistic"])
+@pytest.mark.parametrize(
+    "output", slow_unless("softmax".__eq__, ["identity", "softmax", "logistic"])
+)
 @pytest.mark.parametrize("probes", [None, 1, 3])
 def test_tiles_and_chunks_leave_no_gap(way, output, probes, monkeypatch):
     monkeypatch.setattr(assembly, "_ROWS", 32)
@@ -66,7 +69,7 @@ def test_both_ways_take_sparse_rows_and_keep_float32(way, case):
     assert_close(out, case.array(), rtol=2e-6)
 
 
-@pytest.mark.parametrize("inner", [1, 100])
+@pytest.mark.parametrize("inner", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_both_ways_go_by_what_is_kept(way, inner, monkeypatch):
     monkeypatch.setattr(assembly, "_INNER", inner)
     H = wide()

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import Case, all_cases, assert_close
+from cases import Case, all_cases, assert_close, is_shallow
+from marks import slow_unless
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
@@ -13,7 +14,7 @@ from skgnh.operators import GaussNewtonHessian
 SPARSE = (sparse.csr_array, sparse.csr_matrix)
 
 
-@pytest.fixture(params=all_cases(), ids=str, scope="module")
+@pytest.fixture(params=slow_unless(is_shallow, all_cases()), ids=str, scope="module")
 def case(request):
     return request.param
 
@@ -213,10 +214,17 @@ def moments(make, draws=400):
     [
         lambda H, rng: H.sample(2, rng),
         lambda H, rng: H.probe(2, rng),
-        lambda H, rng: H.probe(1, rng).sample(3, rng),
-        lambda H, rng: H.sample(3, rng).probe(1, rng),
+        pytest.param(
+            lambda H, rng: H.probe(1, rng).sample(3, rng), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            lambda H, rng: H.sample(3, rng).probe(1, rng), marks=pytest.mark.slow
+        ),
         lambda H, rng: H.probe(2, rng, shared=True),
-        lambda H, rng: H.probe(1, rng, shared=True).sample(3, rng),
+        pytest.param(
+            lambda H, rng: H.probe(1, rng, shared=True).sample(3, rng),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=[
         "sample",
@@ -233,6 +241,7 @@ def test_randomised_operators_are_unbiased(make):
     assert distances.min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 4])
 def test_sample_keeps_its_variance_bound(m):
     _, _, distances = moments(lambda H, rng: H.sample(m, rng))

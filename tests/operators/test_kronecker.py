@@ -6,6 +6,7 @@ import numpy as np
 import oracles
 import pytest
 from cases import LOSS_KINDS, Case, assert_close
+from marks import slow_unless
 from scipy import sparse
 from sklearn import config_context
 
@@ -169,7 +170,7 @@ def check(problem, tail, n_probes=32, basis=None):
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("kind", LOSS_KINDS)
-@pytest.mark.parametrize("n_hidden", range(4))
+@pytest.mark.parametrize("n_hidden", slow_unless((0, 2).__contains__, range(4)))
 def test_rotated_hessian_equals_the_rotated_oracle(n_hidden, kind, weighted, tail):
     check(Problem(Case("tanh", n_hidden, kind, weighted, n=9)), tail)
 
@@ -183,7 +184,9 @@ def test_ridge_is_rotated_too(tail, kind, ridge, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("ridge", ["none", "weights", "both"])
+@pytest.mark.parametrize(
+    "ridge", slow_unless("both".__eq__, ["none", "weights", "both"])
+)
 @pytest.mark.parametrize("kind", TABULATED)
 @pytest.mark.parametrize("tail", TAILS)
 def test_many_outputs_are_tabulated_in_the_basis(tail, kind, ridge, dtype):

@@ -57,7 +57,7 @@ def test_record_holds_no_rows(name):
         return len(pickle.dumps(record)), H.shape[0]
 
     # A number more or less takes a byte or two.
-    (few, P), (many, _) = size(30), size(600)
+    (few, P), (many, _) = size(30), size(150)
     assert abs(many - few) < 0.02 * few + 64
     # A buffer or an approximation has some numbers a parameter.
     assert many < (2 * 128 + 64) * 8 * P

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from cases import Case, assert_close
+from marks import slow_unless
 from matrices import (
     correlated_hessian,
     digits_hessian,
@@ -79,7 +80,9 @@ def test_direct_solution_of_one_leaf_is_exact():
 
 
 @pytest.mark.parametrize("basis", ["own", "kronecker", None])
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0, None])
+@pytest.mark.parametrize(
+    "share", slow_unless((0.4, None).__contains__, [0.0, 0.4, 1.0, None])
+)
 def test_iteration_solves_whatever_the_storage(share, basis):
     H = digits_hessian(60, (4,))
     rhs = right_hand_side(H, 2)
@@ -351,6 +354,7 @@ def test_what_is_fixed_is_not_tried(basis, share, kind):
     assert factor.products == factor.inner.iterations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_choice_takes_about_the_fewest_iterations(kind):
     # Of a system that takes more iterations than a trial.
@@ -450,6 +454,7 @@ def test_chosen_is_carried_to_the_next_point():
     assert second.inner.choice == first.inner.choice is not None
 
 
+@pytest.mark.slow
 def test_shift_is_a_share_of_the_norm_of_the_error():
     H = network_hessian("classifier")
     made = HMatrix(32).approximation(H, Choice(None, 0.5, shift=0.1))
@@ -464,6 +469,7 @@ def test_shift_is_a_share_of_the_norm_of_the_error():
     assert shifted.factor(1e-3).logdet() == pytest.approx(np.linalg.slogdet(A)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_direct_solver_chooses_by_the_error(kind):
     H = network_hessian(kind)
@@ -486,6 +492,7 @@ def test_direct_solver_chooses_by_the_error(kind):
     assert factor.logdet(damping_of(H)) == pytest.approx(log, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_direct_solver_takes_blocks_of_a_rank_each_where_they_are_better():
     H, lam = network_hessian("autoencoder"), damping_of(network_hessian("autoencoder"))
     A = H.toarray() + lam * np.eye(H.shape[0])
@@ -634,7 +641,7 @@ def test_basis_beyond_half_of_the_storage_is_not_taken():
         HMatrix(16, basis="kronecker").factor(H)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_unless("autoencoder".__eq__, KINDS))
 def test_approximation_in_a_basis_is_a_matrix(kind):
     H = network_hessian(kind)
     A = HMatrix(32).approximation(H, Choice(0.0, 0.25))
@@ -724,6 +731,7 @@ def test_build_of_a_sample_multiplies_by_nothing_else(monkeypatch):
     assert factor.products == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epsilon", "most"), [("auto", 2.8), (0.05, 1.3)])
 def test_sample_keeps_the_iterations_low(epsilon, most):
     H = many_rows()
@@ -738,6 +746,7 @@ def test_sample_keeps_the_iterations_low(epsilon, most):
         assert counts[1] <= most * counts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", ["auto", 0.5])
 def test_approximation_of_a_sample_is_positive_semidefinite(epsilon):
     H = many_rows()
@@ -749,6 +758,7 @@ def test_approximation_of_a_sample_is_positive_semidefinite(epsilon):
     assert_close(x, np.linalg.solve(A, right_hand_side(H)), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_approximation_of_samples_is_without_bias():
     # Storage for all of the sample: the mean over seeds goes to H as they grow.
     H, n_seeds, epsilon = many_rows(), 64, 0.2
@@ -771,6 +781,7 @@ def test_seed_decides_the_sample():
     assert np.linalg.norm(first - other) > 1e-6 * np.linalg.norm(first)
 
 
+@pytest.mark.slow
 def test_determinant_is_of_all_rows_unless_an_accuracy_is_given():
     H = many_rows()
     exact, sampled, asked = (
@@ -843,6 +854,7 @@ def test_training_ends_near_the_loss_of_conjugate_gradients(name, digits, by_cg)
     assert model.score(*digits) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
 def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
@@ -862,6 +874,7 @@ def test_training_ends_at_the_objective_of_exact_steps(kind, seed, digits):
     assert losses[1] <= 1.01 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [
@@ -877,6 +890,7 @@ def test_training_with_other_settings_falls_too(solver, digits):
     assert model.loss_ < 0.5 * model.loss_curve_[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["multiclass", "multilabel", "several targets", "poisson", "autoencoder"]
 )

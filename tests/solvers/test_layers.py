@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import Case, all_cases, assert_close
+from cases import Case, all_cases, assert_close, is_shallow
+from marks import slow_unless
 from matrices import deep_hessian
 from scipy import sparse
 from scipy.linalg import LinAlgError, lu_factor, lu_solve
@@ -45,7 +46,7 @@ def assert_solves(H, shift, rtol=1e-11):
     return negative
 
 
-CASES = [replace(case, n=4) for case in all_cases()]
+CASES = slow_unless(is_shallow, [replace(case, n=4) for case in all_cases()])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -123,8 +124,8 @@ def refined(A, b, x):
 @pytest.mark.parametrize(
     ("depth", "width", "n", "seed"),
     [
-        (10, 10, 20, 0),
-        (10, 10, 20, 1),
+        pytest.param(10, 10, 20, 0, marks=pytest.mark.slow),
+        pytest.param(10, 10, 20, 1, marks=pytest.mark.slow),
         (5, 10, 20, 2),
         (20, 6, 12, 3),
         (10, 10, 2, 4),

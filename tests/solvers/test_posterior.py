@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import Case, assert_close
+from marks import slow_unless
 from matrices import deep_hessian, digits_hessian
 from sklearn import config_context
 from solved import OPERATORS, PAIRS, TALL, exact
@@ -26,6 +27,15 @@ DAMPINGS = (1e-2, 1.0)
 # Of what is smaller than 128 parameters all is exact but the log-determinants of these.
 APPROXIMATIONS = ("kfac", "nystrom", "mfac")
 NONE = ("cg", "sketched_gram")
+FACTORED = ("auto", "dense", "gram", "exact_hessian")
+# A solver that iterates takes long to be exact: by default on one operator.
+EVERY = pytest.mark.parametrize(
+    ("name", "operator"),
+    slow_unless(
+        lambda pair: pair[0] in FACTORED or pair[1] == "more rows than parameters",
+        PAIRS,
+    ),
+)
 # Solved directly, they answer of their own matrix.
 DIRECT = {
     "kfac": KFAC(direct=True),
@@ -47,7 +57,7 @@ def rows_of(P, k=4):
     return np.random.default_rng(2).standard_normal((k, P))
 
 
-@pytest.mark.parametrize(("name", "operator"), PAIRS)
+@EVERY
 def test_answers_are_those_of_the_dense_inverse(name, operator):
     H = OPERATORS[operator]()
     factor, P = exact(name).factor(H), H.shape[0]
@@ -88,7 +98,7 @@ def test_auto_answers_by_what_it_takes():
     assert "logdet" in vars(type(all_solvers()["auto"]().factor(TALL.operator())))
 
 
-@pytest.mark.parametrize(("name", "operator"), PAIRS)
+@EVERY
 def test_draws_have_the_covariance_of_the_inverse(name, operator):
     H = OPERATORS[operator]()
     factor, damping = exact(name).factor(H), 0.5
@@ -97,7 +107,7 @@ def test_draws_have_the_covariance_of_the_inverse(name, operator):
             factor.draw(np.random.default_rng(0), 2, damping)
         return
     # What iterates is asked for fewer: a draw is a solve.
-    n = 2000 if name in ("auto", "dense", "gram", "exact_hessian") else 150
+    n = 2000 if name in FACTORED else 150
     draws = factor.draw(np.random.default_rng(0), n, damping)
     assert_covariance(draws, inverse(H, damping))
 
@@ -145,9 +155,9 @@ def test_iterative_log_determinant_is_that_of_the_approximation():
 @pytest.mark.parametrize(
     "solver",
     [
-        CG(rtol=1e-10, max_iter=5000),
-        HMatrix(rtol=1e-10, max_iter=5000),
-        KFAC(rtol=1e-10, max_iter=5000),
+        pytest.param(CG(rtol=1e-10, max_iter=5000), marks=pytest.mark.slow),
+        pytest.param(HMatrix(rtol=1e-10, max_iter=5000), marks=pytest.mark.slow),
+        pytest.param(KFAC(rtol=1e-10, max_iter=5000), marks=pytest.mark.slow),
         SketchedGram(rtol=1e-8),
     ],
     ids=str,

@@ -38,7 +38,7 @@ def name(request):
 # ---- solutions -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("k", [None, 1, 3])
+@pytest.mark.parametrize("k", [None, pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(("name", "operator"), PAIRS)
 def test_one_factor_solves_for_every_damping_as_dense_does(name, operator, k):
     H = OPERATORS[operator]()

@@ -232,6 +232,7 @@ def with_something_to_learn(s):
     return s._replace(Y=Y[s.case.kind]())
 
 
+@pytest.mark.slow
 @EVERY
 def test_precisions_settle_where_the_gradient_of_the_evidence_vanishes(kind):
     s = with_something_to_learn(setup(kind, weighted=True))
