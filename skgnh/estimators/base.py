@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgnh.arrays import as_precision, float_dtypes, is_foreign, namespace, precision
+from skgnh.arrays import as_precision, float_dtypes, namespace, precision
 from skgnh.estimators.callbacks import (
     CallbackSupportMixin,
     FitContext,
@@ -86,7 +86,7 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         whole["_n_seen_"] = fit.ground.n
         if fit.ground.stream is not None:
             whole["_stream_"] = left(fit.ground.stream, fit)
-        elif fit.hyper is not None and not is_foreign(fit.training.theta):
+        elif fit.hyper is not None:
             whole["_stream_"] = of_fit(fit)
         posterior = fit.posterior()
         if posterior is not None:

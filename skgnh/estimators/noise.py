@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skgnh.arrays import as_precision, pick, to_host
 from skgnh.estimators.rows import outputs
 from skgnh.lazy_rows import made
 from skgnh.network import append_one
@@ -29,7 +30,7 @@ class NoiseModel(NamedTuple):
     def ratio(self, inputs: Array) -> Array:
         """Return the multiples of scaled rows with their ones, (n, d)."""
         with np.errstate(over="ignore"):
-            found = np.exp(self.estimator._outputs(inputs))
+            found = np.exp(self.estimator._outputs(to_host(inputs)))
         return np.clip(found, self.least, self.most)
 
 
@@ -59,14 +60,16 @@ def noise_model(template: Any, fit: Any, posterior: Any) -> NoiseModel | None:
     kept = np.arange(rows.X.shape[0])
     if len(kept) > _ROWS:
         kept = np.sort(fit.state.rng.choice(kept, _ROWS, replace=False))
-    X, weights = made(rows.X[kept]), rows.weights
-    weights = np.ones(len(kept)) if weights is None else weights[kept]
-    inputs = append_one(X)
+    weights = np.ones(len(kept)) if rows.weights is None else rows.weights[kept]
+    inputs = append_one(made(pick(rows.X, kept)))
     z = outputs(fit.network, fit.expand(fit.training.theta), inputs)
-    v = posterior.output_variance(inputs.astype(np.float64))
+    v = posterior.output_variance(as_precision(inputs, np.float64))
+    # The noise is learned by arrays of NumPy.
+    inputs, z, v = map(to_host, (inputs, z, v))
+    X, targets = inputs[:, :-1], to_host(pick(rows.targets, kept))
     with np.errstate(all="ignore"):
         leverage = np.minimum(weights[:, None] * v / dispersion, _MOST_LEVERAGE)
-        squares = (rows.targets[kept] - z) ** 2 / dispersion / (1 - leverage)
+        squares = (targets - z) ** 2 / dispersion / (1 - leverage)
         squares = squares.astype(X.dtype)
     if squares.shape[1] == 1:
         squares = squares[:, 0]

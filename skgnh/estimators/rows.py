@@ -124,7 +124,7 @@ def loss_unit(objective: Objective) -> float:
     loss = objective.loss
     if loss.is_log_likelihood:
         return 1.0
-    null = objective.loss_of_constant(loss.link(objective.mean_target()[None, :])[0])
+    null = objective.loss_of_constant(loss.link(objective.mean_target()[None, :])[0, :])
     return null if np.isfinite(null) and null > 0 else 1.0
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import pick
 from skgnh.estimators.rows import Rows
 from skgnh.lazy_rows import is_sparse, made
 from skgnh.memory import fits
@@ -139,8 +140,9 @@ def left(stream: Stream, fit: Any) -> Stream:
 
 def _some(rows: Rows, which: Array) -> Rows:
     assert rows.weights is not None
-    X, targets = made(rows.X[which]), made(rows.targets[which])
-    return Rows(X, targets, rows.weights[which])
+    index = np.flatnonzero(which)
+    X, targets = (made(pick(x, index)) for x in (rows.X, rows.targets))
+    return Rows(X, targets, rows.weights[index])
 
 
 def _most(X: Array) -> int:

@@ -1,0 +1,271 @@
+"""Arrays of other libraries: the same numbers, where they lie."""
+
+import array_api_strict
+import numpy as np
+import pytest
+import scipy
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.utils.estimator_checks import check_array_api_input
+from sklearn.utils.fixes import parse_version
+
+import skgnh.arrays
+from skgnh import (
+    GaussNewtonAutoencoder,
+    GaussNewtonMLPClassifier,
+    GaussNewtonMLPRegressor,
+)
+from skgnh.arrays import namespace, put, sums_by, to_host
+from skgnh.estimators.ground import Data
+from skgnh.estimators.prepare import prepare
+from skgnh.linearization import Linearization
+from skgnh.losses import LOSSES
+from skgnh.network import MLP, append_one
+from skgnh.operators import GaussNewtonHessian
+from skgnh.operators.kronecker import kronecker_factors
+from skgnh.solvers import CG, KFAC, Auto, Dense, Gram, Nystrom
+
+LIBRARIES = ["array_api_strict", "torch"]
+P = 4 * 5 + 5 + 5 * 3 + 3
+needs_dispatch = pytest.mark.skipif(
+    parse_version(scipy.__version__) < parse_version("1.14"),
+    reason="scikit-learn's array API support needs SciPy 1.14",
+)
+
+
+@pytest.fixture(params=LIBRARIES)
+def place(request):
+    """What puts an array where NumPy does not reach it: its rows are on a device."""
+    if request.param == "torch":
+        return pytest.importorskip("torch").asarray
+    device = array_api_strict.Device("device1")
+    return lambda x: array_api_strict.asarray(x, device=device)
+
+
+@pytest.fixture
+def dispatch(monkeypatch):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    with config_context(array_api_dispatch=True):
+        yield
+
+
+def hessians(place, loss="softmax", dtype=np.float64):
+    """The same Gauss-Newton Hessian, of arrays of NumPy and of others."""
+    rng, network = np.random.default_rng(0), MLP((4, 5, 3), ("tanh",))
+    X = append_one(rng.standard_normal((30, 4)))
+    ridge = 0.1 * network.weight_mask() + 0.01
+    given = network.initialize(rng), X, rng.uniform(0.01, 0.05, 30), ridge
+    for put_there in (np.asarray, place):
+        theta, inputs, weights, own = (put_there(x.astype(dtype)) for x in given)
+        rows = Linearization(network, theta, inputs)
+        yield GaussNewtonHessian(rows, LOSSES[loss], weights, own)
+
+
+def assert_alike(found, expected, rtol=1e-9):
+    if np.ndim(expected):
+        assert namespace(found) is not namespace(expected)
+        assert str(found.dtype).endswith(expected.dtype.name)
+    found = to_host(found)
+    np.testing.assert_allclose(found, expected, rtol, atol=rtol * np.max(expected))
+
+
+V = np.random.default_rng(1).standard_normal((P, 2))
+QUESTIONS = {
+    "product": lambda H, place: H @ place(V[:, 0]),
+    "products": lambda H, place: H @ place(V),
+    "diagonal": lambda H, place: H.diagonal(),
+    "probed": lambda H, place: H.diagonal(1, 0),
+    "gram": lambda H, place: H.gram(),
+    "array": lambda H, place: H.toarray(),
+    "trace": lambda H, place: H.trace(),
+    "root": lambda H, place: H.root.T @ (H.root @ place(V)),
+    "outputs": lambda H, place: kronecker_factors(H)[0][0],
+    "inputs": lambda H, place: kronecker_factors(H, 1, 0)[1][1],
+    "sampled": lambda H, place: H.sample(20, 0).toarray(),
+    "layer": lambda H, place: H.restricted(np.arange(25)).toarray(),
+    "some": lambda H, place: H.restricted(np.arange(3, 9)).toarray(),
+    "scaled": lambda H, place: H.scaled(H.ridge**-0.5) @ place(V),
+    "single": lambda H, place: H.rounded().diagonal(),
+}
+
+
+@pytest.mark.parametrize("loss", ["softmax", "identity"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_curvature_is_the_same_where_the_arrays_lie(place, question, loss):
+    ours, theirs = hessians(place, loss)
+    ask = QUESTIONS[question]
+    rtol = 1e-5 if question == "single" else 1e-12
+    assert_alike(ask(theirs, place), ask(ours, np.asarray), rtol)
+
+
+SOLVERS = {
+    "cg": CG(rtol=1e-10),
+    "kfac": KFAC(rtol=1e-10, max_iter=99),
+    "kfac alone": KFAC(direct=True),
+    "gram": Gram(),
+    "dense": Dense(max_cholesky=0),
+    "auto": Auto(),
+}
+ANSWERS = {
+    "solve": lambda factor, rhs: factor.solve(rhs[:, 0], 0.1),
+    "solves": lambda factor, rhs: factor.solve(rhs, 0.1),
+    "detached": lambda factor, rhs: factor.detached(0.1).solve(rhs, 0.1),
+    "quadratic": lambda factor, rhs: factor.inverse_quadratic(rhs.T, 0.1),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_give_the_same(place, name, answer):
+    expected, found = (
+        ANSWERS[answer](SOLVERS[name].factor(H), rhs)
+        for H, rhs in zip(hessians(place), (V, place(V)), strict=True)
+    )
+    assert_alike(found, expected, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["kfac alone", "gram", "dense"])
+def test_determinants_and_layer_factors(place, name):
+    ours, theirs = (SOLVERS[name].factor(H) for H in hessians(place))
+    np.testing.assert_allclose(theirs.logdet(0.1), ours.logdet(0.1), 1e-10)
+    assert_alike(theirs.diagonal_of_inverse(0.1), ours.diagonal_of_inverse(0.1))
+    groups = np.arange(P) // 20
+    expected = ours.trace_of_inverse(groups, 0.1)
+    np.testing.assert_allclose(theirs.trace_of_inverse(groups, 0.1), expected, 1e-9)
+    rows = [H.root.make_factors(slice(0, 4)) for H in hessians(place)]
+    expected = ours.inverse_quadratic_of(rows[0], 0.1)
+    assert_alike(theirs.inverse_quadratic_of(rows[1], 0.1), expected)
+
+
+@pytest.mark.parametrize("name", ["kfac alone", "gram", "dense"])
+def test_draws_have_the_covariance_of_the_inverse(place, name):
+    _, H = hessians(place)
+    factor = SOLVERS[name].factor(H)
+    draws = to_host(factor.draw(np.random.default_rng(0), 4000, 0.1))
+    expected = to_host(factor.diagonal_of_inverse(0.1))
+    # A variance estimated from n draws is off by sqrt(2 / n) of it.
+    np.testing.assert_allclose((draws**2).mean(axis=1), expected, 5 * (2 / 4000) ** 0.5)
+
+
+def test_single_precision_stays_so(place):
+    ours, theirs = hessians(place, dtype=np.float32)
+    rhs = V[:, 0].astype(np.float32)
+    for solver in SOLVERS.values():
+        solver = type(solver)()
+        found = solver.factor(theirs).solve(place(rhs), 0.1)
+        assert_alike(found, solver.factor(ours).solve(rhs, 0.1), 1e-3)
+
+
+def test_what_is_numpys_alone_says_so(place):
+    _, H = hessians(place)
+    with pytest.raises(ValueError, match="'cg', 'kfac', 'gram' or 'dense'"):
+        Nystrom().factor(H)
+    with pytest.raises(ValueError, match="does not offer entries"):
+        H.entries(np.arange(2), np.arange(2))
+
+
+def test_an_indefinite_matrix_is_refused_in_scipys_words(place):
+    _, H = hessians(place)
+    with pytest.raises(np.linalg.LinAlgError):
+        Dense().factor(H).solve(place(V), -1.0)
+
+
+def test_sums_by_group_and_rows_in_their_place(place):
+    groups = np.array([0, 2, 2, 1])
+    values = np.array([1.0, 2.0, 4.0, 8.0])
+    np.testing.assert_array_equal(sums_by(groups, place(values), 4), [1, 8, 6, 0])
+    found = put(place(values), np.array([3, 0]), place(np.array([5.0, 7.0])))
+    np.testing.assert_array_equal(to_host(found), [7, 2, 4, 5])
+
+
+ESTIMATORS = [
+    GaussNewtonMLPRegressor(),
+    GaussNewtonMLPClassifier(),
+    GaussNewtonAutoencoder((3,)),
+    GaussNewtonMLPClassifier(
+        hidden_layer_sizes=(5,), alpha=0.01, solver="kfac", max_iter=20
+    ),
+]
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+def test_scikit_learns_check_passes(monkeypatch, estimator, library):
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    device = "cpu"
+    if library == "torch":
+        pytest.importorskip("torch")
+    else:
+        device = "device1"
+    name = type(estimator).__name__
+    options = {"device_name": device, "check_values": True, "check_sample_weight": True}
+    check_array_api_input(name, estimator, library, dtype_name="float64", **options)
+
+
+VARIANTS = {
+    "ard": GaussNewtonMLPClassifier(alpha="ard"),
+    "counts": GaussNewtonMLPRegressor(loss="poisson", alpha=0.1),
+    "batches": GaussNewtonMLPRegressor(alpha=0.1, batch_size=10),
+    "held": GaussNewtonMLPRegressor(alpha=0.1, trainable_layers=[1]),
+    "stopped": GaussNewtonMLPRegressor(early_stopping=True),
+    "noise": GaussNewtonMLPRegressor(noise="heteroscedastic"),
+    "average": GaussNewtonMLPClassifier(average=True),
+}
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_fit_to_the_same(dispatch, place, variant):
+    X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
+    y = y if "Class" in str(VARIANTS[variant]) else y.astype(float)
+    model = clone(VARIANTS[variant])
+    model.set_params(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+    models = [
+        clone(model).fit(put_there(X), put_there(y))
+        for put_there in (np.asarray, place)
+    ]
+    pairs = list(zip(models, (X, place(X)), strict=True))
+    expected, found = (model.predict(own) for model, own in pairs)
+    np.testing.assert_allclose(to_host(found), expected, 1e-6)
+    if hasattr(models[0], "predict_proba"):
+        expected, found = (m.predict_proba(own) for m, own in pairs)
+    elif hasattr(models[0], "posterior_"):
+        expected, found = (m.predict(own, True)[1] for m, own in pairs)
+    np.testing.assert_allclose(to_host(found), expected, 1e-5)
+
+
+@needs_dispatch
+@pytest.mark.parametrize("solver", ["kfac", "cg", "gram", "dense"])
+@pytest.mark.parametrize("alpha", [0.01, "evidence"])
+def test_no_step_copies_an_array_to_the_host(dispatch, monkeypatch, solver, alpha):
+    # Arrays of this device can't be converted by accident: what is copied is asked for.
+    device = array_api_strict.Device("device1")
+    X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
+    data = Data(*(array_api_strict.asarray(x, device=device) for x in (X, y)))
+    model = GaussNewtonMLPClassifier(
+        hidden_layer_sizes=(5,), solver=solver, alpha=alpha, random_state=0
+    )
+    fit = prepare(model, data, False)
+    copies, copy = [], skgnh.arrays._convert_to_numpy
+    monkeypatch.setattr(
+        skgnh.arrays, "_convert_to_numpy", lambda x, xp: copies.append(x) or copy(x, xp)
+    )
+    steps = fit.method.steps(fit.training.problem, fit.state)
+    values = [next(steps).value for _ in range(6)]
+    assert values[-1] < values[0]
+    assert not copies
+
+
+@needs_dispatch
+def test_rows_from_elsewhere_are_refused_by_name(dispatch, place):
+    X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
+    model = GaussNewtonMLPClassifier(hidden_layer_sizes=(3,), alpha=0.1, random_state=0)
+    model.fit(place(X), place(y))
+    with pytest.raises(ValueError, match="X is an array of .*numpy"):
+        model.predict(X)
+    with pytest.raises(TypeError, match="partial_fit learns from arrays of NumPy"):
+        model.partial_fit(place(X), place(y))
