@@ -320,10 +320,10 @@ def _moments(rows: tuple, weights: Array | None) -> Moments:
 
 
 def _outputs(network: Any, theta: Array, rows: tuple) -> Array:
-    rows = Linearization(network, theta, _made(*rows))
+    made = Linearization(network, theta, _made(*rows))
     numbers = 2 * max(network.layer_units[1:])
     with np.errstate(all="ignore"):
-        return rows.collect(lambda _, z: [z], numbers, rows.output)[0]
+        return made.collect(lambda _, z: [z], numbers, made.output)[0]
 
 
 def _value(part: Objective, theta: Array) -> float:
