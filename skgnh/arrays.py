@@ -66,8 +66,9 @@ def like(x: Any, other: Array, dtype: Any = None) -> Array:
     if not is_foreign(other):
         x = to_host(x)
     elif not (is_foreign(x) and is_alike(x, other)):
-        x = np.ascontiguousarray(to_host(x))
-        x = array_namespace(other).asarray(x, device=device(other))
+        # A copy: what lies in the same memory must not change with it.
+        x, xp = np.ascontiguousarray(to_host(x)), array_namespace(other)
+        x = xp.asarray(x, device=device(other), copy=True)
     return x if dtype is None else as_precision(x, dtype)
 
 

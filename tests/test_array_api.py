@@ -16,7 +16,7 @@ from skgnh import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
-from skgnh.arrays import namespace, put, sums_by, to_host
+from skgnh.arrays import like, namespace, put, sums_by, to_host
 from skgnh.estimators.ground import Data
 from skgnh.estimators.prepare import prepare
 from skgnh.linearization import Linearization
@@ -177,6 +177,14 @@ def test_sums_by_group_and_rows_in_their_place(place):
     np.testing.assert_array_equal(sums_by(groups, place(values), 4), [1, 8, 6, 0])
     found = put(place(values), np.array([3, 0]), place(np.array([5.0, 7.0])))
     np.testing.assert_array_equal(to_host(found), [7, 2, 4, 5])
+
+
+def test_what_is_carried_over_is_a_copy(place):
+    given = np.zeros(3)
+    given.flags.writeable = False
+    carried = like(given, place(np.ones(1)))
+    carried += 1
+    assert not given.any()
 
 
 ESTIMATORS = [
