@@ -9,24 +9,29 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
-from array_api_compat import numpy as numpy_namespace
+from array_api_compat import numpy as compatible_numpy
 from scipy.linalg import LinAlgError
 from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy
 
 Array = Any
 
+# NumPy has all functions of the standard from version 2.1 on.
+_NUMPY = np if hasattr(np, "astype") else compatible_numpy
+_AT_HOME = (np.ndarray, np.generic, float, int, type(None))
+
 
 def is_foreign(x: Any) -> bool:
     """Say whether x is an array of another library than NumPy and SciPy."""
-    if isinstance(x, np.ndarray | np.generic | float | int | None):
+    # The test that most calls end at, and that costs nothing.
+    if type(x) is np.ndarray or isinstance(x, _AT_HOME):
         return False
     return is_array_api_obj(x) and not hasattr(x, "dask")
 
 
 def namespace(x: Any) -> Any:
     """Return the functions that compute with x; NumPy's for all that is not foreign."""
-    return array_namespace(x) if is_foreign(x) else numpy_namespace
+    return array_namespace(x) if is_foreign(x) else _NUMPY
 
 
 def on_device(x: Any) -> bool:
@@ -135,6 +140,13 @@ def turned(x: Array) -> Array:
     return array_namespace(x).matrix_transpose(x)
 
 
+def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return x in another shape, a view where it can be one."""
+    if isinstance(x, np.ndarray):
+        return x.reshape(shape)
+    return array_namespace(x).reshape(x, shape)
+
+
 def contiguous(x: Array) -> Array:
     """Return x in C order; what is foreign has an order of its own."""
     return x if is_foreign(x) else np.ascontiguousarray(x)
@@ -145,10 +157,19 @@ def as_rows(V: Array, dtype: Any) -> Array:
     return contiguous(as_precision(V, dtype).T)
 
 
+def at_least(x: Array, least: float) -> Array:
+    """Return the maximum of x and a number."""
+    if not is_foreign(x):
+        return np.maximum(x, least)
+    return array_namespace(x).clip(x, least, None)
+
+
 def norm(x: Array) -> float:
     """Return the Euclidean norm in double precision."""
     x = as_precision(x, np.float64)
-    return float(namespace(x).linalg.vector_norm(x))
+    if isinstance(x, np.ndarray):
+        return float(np.linalg.norm(x))
+    return float(array_namespace(x).linalg.vector_norm(x))
 
 
 def add_to_diagonal(x: Array, value: Any) -> Array:
@@ -218,6 +239,7 @@ __all__ = [
     "add_to_diagonal",
     "as_precision",
     "as_rows",
+    "at_least",
     "cholesky",
     "contiguous",
     "copied",
@@ -236,6 +258,7 @@ __all__ = [
     "pick",
     "precision",
     "put",
+    "reshape",
     "sums_by",
     "to_host",
     "turned",

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from skgnh.arrays import namespace
+from skgnh.arrays import at_least, namespace
 
 Array = Any
 
@@ -26,8 +26,7 @@ _NEAREST = 1e-7
 
 def _log(mean: Array) -> Array:
     """Return the finite logarithm of a mean."""
-    xp = namespace(mean)
-    return xp.log(xp.clip(mean, _NEAREST, None))
+    return namespace(mean).log(at_least(mean, _NEAREST))
 
 
 class HalfSquaredError:

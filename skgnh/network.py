@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from skgnh.arrays import copied, empty, namespace, pick
+from skgnh.arrays import copied, empty, namespace, pick, reshape
 from skgnh.lazy_rows import LazyRows
 from skgnh.linalg import check_choice, checked_index
 
@@ -234,9 +234,8 @@ class MLP:
 
     def unpack(self, theta: Array) -> list[Array]:
         """View ``(..., P)`` parameters as layers ``(..., width_out, width_in + 1)``."""
-        xp = namespace(theta)
         return [
-            xp.reshape(theta[..., start:stop], (*theta.shape[:-1], *shape))
+            reshape(theta[..., start:stop], (*theta.shape[:-1], *shape))
             for (start, stop), shape in zip(
                 pairwise(self.offsets), self.shapes, strict=True
             )
@@ -255,7 +254,7 @@ class MLP:
         xp, parts = namespace(coefs[0]), []
         for coef, intercept in zip(coefs, intercepts, strict=True):
             pair = [xp.asarray(coef).T, xp.asarray(intercept)[:, None]]
-            parts.append(xp.reshape(xp.concat(pair, axis=1), (-1,)))
+            parts.append(reshape(xp.concat(pair, axis=1), (-1,)))
         return xp.concat(parts)
 
     def weight_mask(self) -> Array:
@@ -353,20 +352,19 @@ class MLP:
         Forward mode: O(n k P) in all; each is of shape (n, k, width_(l+1)). It begins
         at the first layer that theta holds.
         """
-        xp, (k, _) = namespace(directions), directions.shape
-        n = trace.outputs.shape[0]
+        n, k = trace.outputs.shape[0], directions.shape[0]
         layers, dz = self.matrices(theta), None
         moved = dict(zip(self.moving, self.unpack(directions), strict=True))
         for depth in range(self.moving[0], len(layers)):
             if dz is not None:
                 da = dz * trace.slopes[depth - 1][:, None, :]
                 weights = layers[depth][:, :-1]
-                flat = xp.reshape(da, (n * k, -1)) @ weights.T
-                dz = xp.reshape(flat, (n, k, -1))
+                flat = reshape(da, (n * k, -1)) @ weights.T
+                dz = reshape(flat, (n, k, -1))
             if depth in moved:
                 a = trace.inputs[depth]
-                flat = a @ xp.reshape(moved[depth], (-1, a.shape[1])).T
-                own = xp.reshape(flat, (n, k, -1))
+                flat = a @ reshape(moved[depth], (-1, a.shape[1])).T
+                own = reshape(flat, (n, k, -1))
                 if dz is not None:
                     own += dz
                 dz = own
@@ -388,7 +386,7 @@ class MLP:
         of the outputs in z_l, of each layer that theta holds. With `last`, the seeds
         are those of this layer.
         """
-        xp, (n, k) = namespace(seeds), seeds.shape[:2]
+        n, k = seeds.shape[:2]
         layers = self.matrices(theta)[: None if last is None else last + 1]
         B, first = seeds, self.moving[0]
         for depth in range(len(layers) - 1, first - 1, -1):
@@ -396,7 +394,7 @@ class MLP:
                 yield depth, B
             if depth > first:
                 weights = layers[depth][:, :-1]
-                B = xp.reshape(xp.reshape(B, (n * k, -1)) @ weights, (n, k, -1))
+                B = reshape(reshape(B, (n * k, -1)) @ weights, (n, k, -1))
                 B *= trace.slopes[depth - 1][:, None, :]
 
     def pullback(self, theta: Array, trace: Trace, seeds: Array) -> Array:
@@ -404,11 +402,11 @@ class MLP:
 
         Seeds are of shape (n, k, d), the result of shape (k, P): O(n k P).
         """
-        xp, (n, k) = namespace(seeds), seeds.shape[:2]
+        n, k = seeds.shape[:2]
         out = empty((k, self.n_parameters), seeds)
         for depth, B in self.carry_back(theta, trace, seeds):
-            block = xp.reshape(B, (n, -1)).T @ trace.inputs[depth]
+            block = reshape(B, (n, -1)).T @ trace.inputs[depth]
             at = self.moving.index(depth)
             start, stop = self.offsets[at : at + 2]
-            out[:, start:stop] = xp.reshape(block, (k, -1))
+            out[:, start:stop] = reshape(block, (k, -1))
         return out

@@ -33,10 +33,12 @@ from sklearn.base import clone
 from skgnh.arrays import (
     add_to_diagonal,
     as_precision,
+    at_least,
     contiguous,
     copied,
     like,
     namespace,
+    reshape,
     to_host,
 )
 from skgnh.linalg import Curvature
@@ -143,7 +145,7 @@ class LaplacePosterior:
             O(P storage) by the others; never negative.
         """
         found = self.factor.inverse_quadratic(rows * self.scale, self._damping)
-        return namespace(found).clip(found, 0.0, None)
+        return at_least(found, 0.0)
 
     def covariance(self, rows: Array) -> Array:
         r"""Return :math:`j^T \Lambda^{-1} j'` of all pairs of rows, (k, k).
@@ -262,13 +264,12 @@ class LaplacePosterior:
             if by_layer:
                 return [factor.inverse_quadratic_of(made, self._damping)]
             J = made.array()
-            xp = namespace(J)
-            found = self.variance(xp.reshape(J, (-1, J.shape[2])))
-            return [xp.reshape(found, J.shape[:2])]
+            found = self.variance(reshape(J, (-1, J.shape[2])))
+            return [reshape(found, J.shape[:2])]
 
         columns = 2 if by_layer else 2 * self.network.n_parameters
         (found,) = root.linearization.collect(part, *root.walk_anew(columns))
-        return namespace(found).clip(found, 0.0, None)
+        return at_least(found, 0.0)
 
     def output_rows(self, inputs: Array) -> Array:
         """Return the derivatives of the outputs in the parameters, of shape (n, d, P).
@@ -285,7 +286,7 @@ class LaplacePosterior:
     def sample_outputs(self, inputs: Array, n: int, rng: Any) -> Array:
         """Draw deviations of the outputs, (n_rows, d, n): a tangent a draw, O(n P)."""
         moved = self._root(inputs) @ self._deviations(n, rng).T
-        return namespace(moved).reshape(moved, (inputs.shape[0], -1, n))
+        return reshape(moved, (inputs.shape[0], -1, n))
 
     def _root(self, inputs: Array, contrasts: bool = False) -> GaussNewtonRoot:
         """Return the derivative of the outputs."""

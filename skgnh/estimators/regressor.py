@@ -16,6 +16,7 @@ from skgnh.arrays import (
     like,
     namespace,
     precision,
+    reshape,
 )
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
@@ -482,7 +483,7 @@ class GaussNewtonMLPRegressor(
             y = column_or_1d(y, warn=True)
         xp = namespace(y)
         with np.errstate(over="ignore"):
-            targets = as_precision(xp.reshape(y, (y.shape[0], -1)), precision(X))
+            targets = as_precision(reshape(y, (y.shape[0], -1)), precision(X))
         if not bool(xp.all(xp.isfinite(targets))):
             raise ValueError(f"y has values too large for {X.dtype}, that of X.")
         targets = like(targets, X)

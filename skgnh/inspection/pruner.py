@@ -397,4 +397,6 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         """Return the network's tags."""
-        return get_tags(self.estimator)
+        tags = get_tags(self.estimator)
+        tags.array_api_support = False
+        return tags

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from skgnh.arrays import is_foreign, namespace
+from skgnh.arrays import is_foreign, reshape
 from skgnh.memory import slices, working_memory
 from skgnh.network import densified
 from skgnh.operators.layer_factors import LayerFactors
@@ -58,7 +58,7 @@ def _plainly(root: Any) -> Array:
 
     def part(rows, factors):
         J = factors.array()
-        J = namespace(J).reshape(J, (-1, root.shape[1]))
+        J = reshape(J, (-1, root.shape[1]))
         return [J.T @ J]
 
     return root.linearization.sum(part, *root.walk_anew(root.shape[1]))[0]

@@ -16,6 +16,7 @@ from skgnh.arrays import (
     like,
     namespace,
     precision,
+    reshape,
     to_host,
 )
 from skgnh.losses import LOSSES
@@ -229,7 +230,7 @@ def _targets(y: Array, classes: Any, loss: Any, n_outputs: int, dtype: Any) -> A
     if classes is None:
         if getattr(y.dtype, "kind", "f") in "SU":
             raise ValueError("y must be numbers, got text.")
-        targets = as_precision(namespace(y).reshape(y, (y.shape[0], -1)), dtype)
+        targets = as_precision(reshape(y, (y.shape[0], -1)), dtype)
     else:
         targets = encode_labels(y, classes, dtype)
     if targets.shape[1] != n_outputs:

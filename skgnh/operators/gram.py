@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.arrays import copied, is_foreign, namespace
+from skgnh.arrays import copied, is_foreign, namespace, reshape
 from skgnh.network import densified
 
 Array = Any
@@ -48,7 +48,7 @@ def hadamard_grams(
             if not (is_bias and has_ones):
                 part = outer if k == len(groups) - 1 else copied(outer)
                 some = a if columns.shape[0] > last else _columns(a, columns)
-                by_sample = xp.reshape(part, (n, rows // n, n, rows // n))
+                by_sample = reshape(part, (n, rows // n, n, rows // n))
                 by_sample *= densified(some @ some.T)[:, None, :, None]
             if value in found:
                 found[value] += part

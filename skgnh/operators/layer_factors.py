@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import row_norms
 
-from skgnh.arrays import eye, is_foreign, namespace, pick
+from skgnh.arrays import eye, is_foreign, namespace, pick, reshape
 from skgnh.network import MLP, densified
 from skgnh.operators.gram import hadamard_grams
 
@@ -137,7 +137,7 @@ class LayerFactors(NamedTuple):
         xp, shape = namespace(self.back[0]), (self.n_rows, self.n_roots, -1)
         layers = zip(self.inputs, map(self.roots, range(len(self.back))), strict=True)
         parts = [B[..., None] * a[:, None, None, :] for a, B in layers]
-        return xp.concat([xp.reshape(part, shape) for part in parts], axis=2)
+        return xp.concat([reshape(part, shape) for part in parts], axis=2)
 
     # ---- sums over roots or rows ----------------------------------------------------
 
@@ -147,7 +147,7 @@ class LayerFactors(NamedTuple):
         for a, B in zip(*self, strict=True):
             squares = a.power(2) if sparse.issparse(a) else a**2
             own = B**2 if B.ndim == 2 else xp.sum(B**2, axis=1)
-            out.append(xp.reshape(own.T @ squares, (-1,)))
+            out.append(reshape(own.T @ squares, (-1,)))
         return xp.concat(out)
 
     def row_norms(self) -> Array:
@@ -188,8 +188,7 @@ class LayerFactors(NamedTuple):
         if scales is not None:
             pairs = zip(left, scales, strict=True)
             left = [densified(a) * scale**0.5 for a, scale in pairs]
-        xp = namespace(self.back[0])
-        flat = (xp.reshape(B, (-1, B.shape[2])) for B in back)
+        flat = (reshape(B, (-1, B.shape[2])) for B in back)
         return hadamard_grams(left, flat, self.n_rows, ridges)
 
     def kronecker(
@@ -223,7 +222,7 @@ def _scaled(a: Array, scale: Array) -> Array:
 def _gram(B: Array) -> Array:
     """Return ``sum_i B_i^T B_i``, in whichever order B lies without a copy."""
     if is_foreign(B):
-        flat = namespace(B).reshape(B, (-1, B.shape[2]))
+        flat = reshape(B, (-1, B.shape[2]))
     else:
         flat = B.reshape(-1, B.shape[2], order="A")
     return flat.T @ flat

@@ -1,5 +1,8 @@
 """The random generator that a user's seed stands for."""
 
+from functools import lru_cache
+from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ from skgnh.linalg import check_seed
 Array = Any
 
 # Rows whose signs are drawn together.
-_PAGE = 256
+_PAGE = 1024
 
 
 def generator(random_state: Any) -> Any:
@@ -24,7 +27,16 @@ def generator(random_state: Any) -> Any:
 
 def key_of(random_state: Any) -> int:
     """Return the key of :func:`signs` that a user's seed stands for."""
+    if isinstance(random_state, Integral):
+        check_seed(random_state)
+        return _key_of_seed(int(random_state))
     return int(generator(random_state).integers(2**63))
+
+
+@lru_cache
+def _key_of_seed(seed: int) -> int:
+    # Solvers ask at each point of a training.
+    return int(generator(seed).integers(2**63))
 
 
 def signs(key: int, rows: Array, shape: tuple[int, ...]) -> Array:
@@ -45,10 +57,12 @@ def signs(key: int, rows: Array, shape: tuple[int, ...]) -> Array:
     """
     out = np.empty((len(rows), *shape), np.int8)
     pages, at = np.divmod(rows, _PAGE)
-    cuts = np.flatnonzero(np.diff(pages)) + 1
-    for some in np.split(np.arange(len(rows)), cuts) if len(rows) else ():
-        rng = np.random.default_rng([key, pages[some[0]]])
-        out[some] = rng.integers(0, 2, (_PAGE, *shape), np.int8)[at[some]]
+    cuts = [0, *(np.flatnonzero(np.diff(pages)) + 1).tolist(), len(rows)]
+    for start, stop in pairwise(cuts) if len(rows) else ():
+        rng = np.random.default_rng([key, pages[start]])
+        # As long as the last row asks for: rows are drawn one after the other.
+        drawn = rng.integers(0, 2, (at[stop - 1] + 1, *shape), np.int8)
+        out[start:stop] = drawn if len(drawn) == stop - start else drawn[at[start:stop]]
     out *= 2
     out -= 1
     return out

@@ -14,6 +14,7 @@ from skgnh.arrays import (
     namespace,
     pick,
     precision,
+    reshape,
     turned,
 )
 from skgnh.linalg.operator import Operator
@@ -226,12 +227,12 @@ class GaussNewtonRoot(Operator):
             return [turned(self.forward(rows, trace, directions))]
 
         (out,) = self.linearization.collect(part, self.numbers(V.shape[1]))
-        return namespace(out).reshape(out, (self.shape[0], -1))
+        return reshape(out, (self.shape[0], -1))
 
     def _rmatmat(self, U: Array) -> Array:
         k = U.shape[1]
         U = as_precision(U, self.dtype)
-        u = namespace(U).reshape(U, (-1, self.n_roots, k))
+        u = reshape(U, (-1, self.n_roots, k))
 
         def part(rows, trace):
             return [self.backward(rows, trace, contiguous(turned(pick(u, rows))))]
@@ -295,11 +296,11 @@ class GaussNewtonRoot(Operator):
         """Return the root in the parameters of some layers, the others constants."""
         rows, own = self.linearization, self.network
         xp = namespace(rows.theta)
-        held = xp.concat([xp.reshape(x, (-1,)) for x in own.matrices(rows.theta)])
+        held = xp.concat([reshape(x, (-1,)) for x in own.matrices(rows.theta)])
         which = tuple(own.moving[k] for k in layers)
         network = PartialMLP(own.layer_units, own.activations, which, held)
         every = own.unpack(rows.theta)
-        theta = xp.concat([xp.reshape(every[k], (-1,)) for k in layers])
+        theta = xp.concat([reshape(every[k], (-1,)) for k in layers])
         linearization = Linearization(network, theta, rows.inputs)
         # The forward passes are the same.
         linearization.kept = rows.kept

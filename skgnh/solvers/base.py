@@ -16,6 +16,7 @@ from skgnh.arrays import (
     is_foreign,
     like,
     namespace,
+    reshape,
     sums_by,
 )
 from skgnh.linalg import Curvature, as_curvature, check_number, check_vector
@@ -239,16 +240,13 @@ class Factor(ABC):
         ndarray of shape (n, r)
             At the cost of a solve each.
         """
-        xp, out = (
-            namespace(self._H.like),
-            empty((factors.n_rows, factors.n_roots), self._H.like),
-        )
+        out = empty((factors.n_rows, factors.n_roots), self._H.like)
         size = rows_per_chunk(4 * factors.n_roots * self._H.shape[0] * 8)
         for some in slices(factors.n_rows, size):
             rows = factors.rows(some).array()
-            flat = xp.reshape(rows, (-1, rows.shape[-1]))
+            flat = reshape(rows, (-1, rows.shape[-1]))
             found = self.inverse_quadratic(flat, damping)
-            out[some, :] = xp.reshape(found, rows.shape[:2])
+            out[some, :] = reshape(found, rows.shape[:2])
         return out
 
     def diagonal_of_inverse(self, damping: float) -> Array:

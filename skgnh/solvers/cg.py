@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skgnh.arrays import namespace
+from skgnh.arrays import at_least, namespace
 from skgnh.linalg import Curvature
 from skgnh.solvers.base import Factor, Price
 from skgnh.solvers.preconditioned import Preconditioned
@@ -93,6 +93,6 @@ class DiagonalFactor(Factor):
         scale, xp = self._diagonal + float(damping), namespace(self._diagonal)
         info = np.finfo(self._H.dtype)
         largest = max(float(xp.max(scale)), float(info.tiny))
-        scale = xp.clip(scale / largest, float(info.eps), None)
+        scale = at_least(scale / largest, float(info.eps))
         inverse = scale ** -float(self._exponent) / largest
         return (inverse if rhs.ndim == 1 else inverse[:, None]) * rhs

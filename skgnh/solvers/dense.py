@@ -12,6 +12,7 @@ from skgnh.arrays import (
     empty,
     is_foreign,
     namespace,
+    reshape,
 )
 from skgnh.linalg import Curvature, factorised
 from skgnh.memory import require, rows_per_chunk, slices
@@ -112,9 +113,8 @@ class DenseFactor(Factor):
 
     def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
-        xp = namespace(rhs)
-        columns = xp.reshape(rhs, (rhs.shape[0], -1))
-        return xp.reshape(self._at(damping).solve(columns), rhs.shape)
+        columns = reshape(rhs, (rhs.shape[0], -1))
+        return reshape(self._at(damping).solve(columns), rhs.shape)
 
     def detached(self, damping: float) -> "DenseFactor":
         """Return what answers at one damping: one P x P array."""

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.arrays import add_to_diagonal, as_precision, eye, is_foreign, namespace
+from skgnh.arrays import (
+    add_to_diagonal,
+    as_precision,
+    eye,
+    is_foreign,
+    namespace,
+    reshape,
+)
 from skgnh.linalg import Curvature, factorised
 from skgnh.memory import fits, rows_per_chunk, slices
 from skgnh.solvers.base import Factor, Price, Solver, sizes
@@ -131,14 +138,13 @@ class GramFactor(DualFactor):
     def _solve(self, rhs: Array, damping: float) -> Array:
         """Return ``(H + damping I)^-1 rhs``; see :meth:`Factor.solve`."""
         factors = self._factorise(damping)
-        xp = namespace(rhs)
-        columns = xp.reshape(rhs, (rhs.shape[0], -1))
+        columns = reshape(rhs, (rhs.shape[0], -1))
         D = self._diagonal(damping)[:, None]
         x = self._woodbury(columns, D, factors)
         residual = columns - self._H @ x - float(damping) * x
         self.products += 1
         x += self._woodbury(residual, D, factors)
-        return xp.reshape(x, rhs.shape)
+        return reshape(x, rhs.shape)
 
     def logdet(self, damping: float) -> float:
         """Return ``log det (H + damping I)`` by the determinant lemma."""

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from skgnh.arrays import as_precision, eigh, empty, eye, namespace, precision
+from skgnh.arrays import (
+    as_precision,
+    at_least,
+    eigh,
+    empty,
+    eye,
+    namespace,
+    precision,
+    reshape,
+)
 from skgnh.linalg import Curvature, check_count
 from skgnh.network import densified
 from skgnh.operators.kronecker import kronecker_factors
@@ -200,7 +209,7 @@ class KroneckerFactor(Factor):
         """Return the diagonal of the inverse of the approximation: O(P width)."""
         parts = [block.diagonal_of_inverse(damping) for block in self._blocks]
         xp = namespace(parts[0])
-        return xp.concat([xp.reshape(part, (-1,)) for part in parts])
+        return xp.concat([reshape(part, (-1,)) for part in parts])
 
     def draw(self, rng: Any, n: int, damping: float) -> Array:
         """Draw with the covariance of the inverse of the approximation."""
@@ -296,7 +305,7 @@ class _Block:
         p = self._of_bias / root
         square = xp.sum(p**2, axis=1, keepdims=True)
         # What cancels here has a bound.
-        t = xp.clip(1 + (b - w) * square, min(1.0, b / w) if w > 0 else 1.0, None)
+        t = at_least(1 + (b - w) * square, min(1.0, b / w) if w > 0 else 1.0)
         if not float(xp.min(t)) > 0:
             raise LinAlgError("K-FAC is singular: raise the damping.")
         return root, p / xp.sqrt(square), t
@@ -318,7 +327,7 @@ class _Block:
         # Of one in each eigenvector of S; the share along q must leave no less than 0.
         along = (x @ (q / root).T) ** 2
         xp = namespace(x)
-        by_neuron = xp.clip(x**2 @ (root**-2.0).T - along, 0.0, None) + along / t[:, 0]
+        by_neuron = at_least(x**2 @ (root**-2.0).T - along, 0.0) + along / t[:, 0]
         return xp.vecdot(_turned(B, self._left) ** 2, by_neuron[:, None, :])
 
     def diagonal_of_inverse(self, damping: float) -> Array:
