@@ -17,7 +17,7 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 import numpy as np
 import torch
 from hmatrix_report import table
-from sklearn import config_context
+from sklearn import config_context, set_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skgnh import GaussNewtonAutoencoder
@@ -235,6 +235,8 @@ def run(args):
         print("No GPU: torch on the CPU, fewer rows.")
     else:
         print(torch.cuda.get_device_name())
+        # What is kept of forward passes and in chunks may take a good part of it.
+        set_config(working_memory=torch.cuda.mem_get_info()[0] / 2**22)
     if curvlinops is None:
         print("curvlinops is not installed: no peer.")
     n = args.rows or (ROWS if device == "cuda" else ROWS_ON_CPU)

@@ -26,7 +26,7 @@ from skgnh.operators import GaussNewtonHessian
 from skgnh.operators.kronecker import kronecker_factors
 from skgnh.solvers import CG, KFAC, Auto, Dense, Gram, Nystrom
 
-LIBRARIES = ["array_api_strict", "torch"]
+LIBRARIES = ["array_api_strict", pytest.param("torch", marks=pytest.mark.extra)]
 P = 4 * 5 + 5 + 5 * 3 + 3
 needs_dispatch = pytest.mark.skipif(
     parse_version(scipy.__version__) < parse_version("1.14"),

@@ -6,6 +6,8 @@ from scripts import imported
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.extra
+
 
 @pytest.fixture(scope="module")
 def gpu():
