@@ -4,6 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy
+from marks import slow_unless
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -226,7 +227,7 @@ VARIANTS = {
 
 @needs_dispatch
 @pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_unless(("ard", "held").__contains__, VARIANTS))
 def test_variants_fit_to_the_same(dispatch, place, variant):
     X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
     y = y if "Class" in str(VARIANTS[variant]) else y.astype(float)

@@ -39,6 +39,7 @@ def test_approximations_have_the_storage_that_is_compared(parts):
     assert 0 < chosen["error"] < rows["low rank"]["error"]
 
 
+@pytest.mark.slow
 def test_iterations_grow_as_the_damping_falls(parts):
     rows = {(row["method"], row["damping"]): row for row in parts["b"]}
     for method in ("none", "kfac", "nystrom", "hmatrix"):

@@ -13,7 +13,7 @@ from skgnh.progress import in_parallel
 
 X = np.random.default_rng(0).standard_normal((120, 3))
 Y = np.tanh(X[:, 0] + X[:, 1]) + 0.1 * X[:, 2]
-BACKENDS = ["threading", "loky"]
+BACKENDS = ["threading", pytest.param("loky", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -20,7 +20,7 @@ from skgnh.solvers import all_solvers
 
 FITS, BLOCKS = 1000, 20
 BY_BLOCKS = pytest.mark.parametrize(
-    "block", slow_unless(lambda block: block < 5, range(BLOCKS))
+    "block", slow_unless(lambda block: block < 2, range(BLOCKS))
 )
 
 

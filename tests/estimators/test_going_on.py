@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from marks import slow_unless
 from sklearn.base import clone
 from tasks import (
     CLASSIFICATION,
@@ -24,13 +25,16 @@ from skgnh.solvers import MFAC, all_solvers
 from skgnh.training import FullBatch
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
+MOSTLY_SLOW = pytest.mark.parametrize(
+    "solver", slow_unless(("auto", "kfac").__contains__, all_solvers())
+)
 SOLVERS = pytest.mark.parametrize("solver", all_solvers())
 
 
 # ---- warm start ---------------------------------------------------------------------
 
 
-@SOLVERS
+@MOSTLY_SLOW
 def test_warm_start_goes_on_where_it_stopped(solver):
     for kind in KINDS:
         settings = {"warm_start": True, "solver": solver, "max_iter": 4}

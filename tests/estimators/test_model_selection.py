@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from marks import slow_unless
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -26,6 +27,9 @@ from tasks import (
 from skgnh.solvers import CG, Auto, Dense, Gram, Solver, all_solvers
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
+MOSTLY = pytest.mark.parametrize(
+    "kind", slow_unless(("multiclass", "regression").__contains__, KINDS)
+)
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -65,7 +69,7 @@ def test_fit_changes_no_parameter(kind):
 
 
 @pytest.mark.parametrize("solver", [*all_solvers(), CG(max_iter=7)])
-@EVERY
+@MOSTLY
 def test_pickle_keeps_the_model(kind, solver):
     estimator, X, y = fitted(kind, solver=solver, max_iter=2, warm_start=True)
     copy = pickle.loads(pickle.dumps(estimator))
@@ -76,7 +80,7 @@ def test_pickle_keeps_the_model(kind, solver):
 # ---- searches -----------------------------------------------------------------------
 
 
-@EVERY
+@MOSTLY
 def test_grid_search_over_solvers_by_name_and_instance(kind):
     estimator, X, y = task(kind, max_iter=4)
     solvers = [*all_solvers(), CG(max_iter=5), Dense(), Gram()]

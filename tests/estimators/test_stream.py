@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from marks import slow_unless
 from scipy import sparse
 from sklearn.datasets import load_digits, make_friedman1
 from sklearn.metrics import root_mean_squared_error
@@ -121,7 +122,9 @@ def test_the_past_moves_with_the_columns_and_the_noise_with_the_targets(few):
     assert change * after == pytest.approx(expected * unit)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", slow_unless(("multiclass", "regression").__contains__, KINDS)
+)
 def test_every_kind_learns_from_what_is_gone(kind, few):
     estimator, X, y = task(kind, n=400, **DEFAULTS)
     weights = {} if kind == "autoencoder" else {"sample_weight": np.full(50, 2.0)}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fitted import needs_weights
+from marks import slow_unless
 from scipy import sparse
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from tasks import (
@@ -21,7 +22,7 @@ EVERY = pytest.mark.parametrize("kind", KINDS)
 ALPHAS = pytest.mark.parametrize("alpha", ["evidence", 1e-3])
 FEW = {"max_iter": 8, "standardize": True}
 # Units of a column, and of a target: of several, each its own.
-UNITS = [1e-12, 1e-6, 1e3, 1e12]
+UNITS = slow_unless((1e-12, 1e12).__contains__, [1e-12, 1e-6, 1e3, 1e12])
 
 
 def moved(values, unit, dtype=np.float64):
@@ -134,7 +135,9 @@ def test_sparse_columns_are_scaled_and_stay_sparse(kind):
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
-@pytest.mark.parametrize("value", [0.0, 1.0, -1e9, 1 / 3])
+@pytest.mark.parametrize(
+    "value", slow_unless((0.0, 1 / 3).__contains__, [0.0, 1.0, -1e9, 1 / 3])
+)
 @EVERY
 def test_constant_columns_change_nothing(kind, value, form):
     if kind == "autoencoder":

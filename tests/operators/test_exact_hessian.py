@@ -54,7 +54,7 @@ def expected(case):
 
 
 def is_quick(case):
-    return case.n_hidden < 3 or (case.activation, case.kind) == ("tanh", "softmax")
+    return case.n_hidden < 2 or (case.activation, case.kind) == ("tanh", "softmax")
 
 
 @pytest.mark.parametrize("case", slow_unless(is_quick, CASES), ids=str)
