@@ -34,6 +34,11 @@ def namespace(x: Any) -> Any:
     return array_namespace(x) if is_foreign(x) else _NUMPY
 
 
+def library(x: Any) -> str:
+    """Return the name of the library that x is of."""
+    return namespace(x).__name__.removeprefix("array_api_compat.")
+
+
 def on_device(x: Any) -> bool:
     """Say whether x lies elsewhere than in the memory of the processor."""
     return is_foreign(x) and "cpu" not in str(device(x)).lower()

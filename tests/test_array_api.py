@@ -20,6 +20,7 @@ from skgnh import (
 from skgnh.arrays import like, namespace, put, sums_by, to_host
 from skgnh.estimators.ground import Data
 from skgnh.estimators.prepare import prepare
+from skgnh.inspection import GNHSpectrum, influence, prune
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -248,6 +249,26 @@ def test_variants_fit_to_the_same(dispatch, place, variant):
 
 
 @needs_dispatch
+@pytest.mark.parametrize("spread", ["return_std", "return_cov"])
+def test_a_mean_lies_where_its_spread_does(dispatch, place, spread):
+    X, y = np.linspace([-1.0], [1.0], 40), np.linspace(-1.0, 1.0, 40) ** 2
+    model = GaussNewtonMLPRegressor(hidden_layer_sizes=(3,), random_state=0)
+    model.fit(place(X), place(y))
+    mean, other = model.predict(place(X), **{spread: True})
+    assert type(mean) is type(other) is type(place(X))
+    np.testing.assert_allclose(to_host(mean), to_host(model.predict(place(X))), 1e-6)
+
+
+@needs_dispatch
+def test_scikit_learns_perceptron_is_of_numpy(dispatch, place):
+    X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
+    model = GaussNewtonMLPClassifier(hidden_layer_sizes=(3,), alpha=0.1, random_state=0)
+    model.fit(place(X), place(y))
+    found = model.to_sklearn().predict_proba(X)
+    np.testing.assert_allclose(found, to_host(model.predict_proba(place(X))), 1e-6)
+
+
+@needs_dispatch
 @pytest.mark.parametrize("solver", ["kfac", "cg", "gram", "dense"])
 @pytest.mark.parametrize("alpha", [0.01, "evidence"])
 def test_no_step_copies_an_array_to_the_host(dispatch, monkeypatch, solver, alpha):
@@ -278,3 +299,7 @@ def test_rows_from_elsewhere_are_refused_by_name(dispatch, place):
         model.predict(X)
     with pytest.raises(TypeError, match="partial_fit learns from arrays of NumPy"):
         model.partial_fit(place(X), place(y))
+    for tool in (influence, prune, GNHSpectrum(model, prefit=True).fit):
+        given = (model,) if tool in (influence, prune) else ()
+        with pytest.raises(TypeError, match="computes with arrays of NumPy"):
+            tool(*given, place(X), place(y))

@@ -96,10 +96,10 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         publish(self, whole)
         context.fit_ends({})
         if not (fit.training.reason or incremental):
+            scale = "" if self.standardize else ", or scale the data"
             warn(
                 f"Levenberg-Marquardt: {fit.training.max_iter} iterations reached and "
-                "the optimization hasn't converged yet. Raise max_iter or tol, or "
-                "scale the data.",
+                f"the optimization hasn't converged yet. Raise max_iter or tol{scale}.",
                 ConvergenceWarning,
             )
         return self

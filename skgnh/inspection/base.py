@@ -12,6 +12,7 @@ from skgnh.estimators import (
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
+from skgnh.operators.from_estimator import check_at_home
 
 Array = Any
 
@@ -39,10 +40,13 @@ class NetworkMixin:
 
         Raises
         ------
+        TypeError
+            If X is of another library than NumPy.
         ValueError
             If `prefit` comes without an estimator, or it does not take the weights
             given.
         """
+        check_at_home(X, type(self).__name__)
         estimator, prefit = self._given()
         if prefit:
             if estimator is None:

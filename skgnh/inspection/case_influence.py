@@ -35,7 +35,7 @@ from skgnh.estimators.predictive import posterior_of
 from skgnh.estimators.rows import outputs
 from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.operators import load_estimator
-from skgnh.operators.from_estimator import check_sample_weight
+from skgnh.operators.from_estimator import check_at_home, check_sample_weight
 from skgnh.posterior import LaplacePosterior
 from skgnh.progress import Track, in_parallel, tracker
 from skgnh.scaling import Scaling
@@ -347,6 +347,7 @@ class _Cases(NamedTuple):
                 f"{type(estimator).__name__} is not an estimator of this package; of a "
                 "pipeline or a search, pass the network and the rows that it has seen."
             )
+        check_at_home(X, "influence")
         model = load_estimator(estimator, X, y, sample_weight)
         if model.targets is None:
             raise ValueError("y is missing: influence is that of rows with targets.")

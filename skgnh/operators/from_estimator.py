@@ -13,8 +13,9 @@ from skgnh.arrays import (
     as_precision,
     float_dtypes,
     is_alike,
+    is_dispatched,
+    library,
     like,
-    namespace,
     precision,
     reshape,
     to_host,
@@ -265,11 +266,26 @@ def check_place(X: Array, weights: Array, estimator: Any) -> Array:
     """
     if not is_alike(X, weights):
         raise ValueError(
-            f"X is an array of {namespace(X).__name__}, the {type(estimator).__name__} "
-            f"was fitted to arrays of {namespace(weights).__name__}: pass X as such an "
+            f"X is an array of {library(X)}, the {type(estimator).__name__} "
+            f"was fitted to arrays of {library(weights)}: pass X as such an "
             "array, on the same device and with array_api_dispatch as in fit."
         )
     return X
+
+
+def check_at_home(X: Array, caller: str) -> None:
+    """Refuse rows of another library than NumPy, for what knows no other.
+
+    Raises
+    ------
+    TypeError
+        If scikit-learn has been told to leave them so.
+    """
+    if is_dispatched(X):
+        raise TypeError(
+            f"{caller} computes with arrays of NumPy, X is one of {library(X)}: fit "
+            "the estimator to arrays of NumPy, and pass these."
+        )
 
 
 def check_sample_weight(sample_weight: Array, X: Array) -> Array:

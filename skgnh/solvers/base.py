@@ -14,6 +14,7 @@ from skgnh.arrays import (
     empty,
     eye,
     is_foreign,
+    library,
     like,
     namespace,
     reshape,
@@ -418,7 +419,7 @@ class Solver(BaseEstimator, ABC):
             if not missing:
                 raise ValueError(
                     f"{type(self).__name__} computes with arrays of NumPy: take 'cg', "
-                    f"'kfac', 'gram' or 'dense' for those of {namespace(H.like)}."
+                    f"'kfac', 'gram' or 'dense' for those of {library(H.like)}."
                 )
             raise ValueError(
                 f"{type(self).__name__} needs an operator with {', '.join(missing)}, "
