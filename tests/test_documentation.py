@@ -1,12 +1,18 @@
-"""The API reference: complete, and with an example at every name."""
+"""The API reference is complete, the examples of both reference and guide run."""
 
 import re
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
-API = Path(__file__).parents[1] / "docs" / "api.rst"
+DOCS = Path(__file__).parents[1] / "docs"
+API = DOCS / "api.rst"
+GUIDE = ["fit", "uncertainty", "calibration", "inspect", "compress", "scale", "extend"]
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+# What needs more than the extras of the tests: a cluster's files, a GPU, a converter.
+ELSEWHERE = ("import dask", "cuda", "skl2onnx")
 PACKAGES = (
     "skgnh",
     "skgnh.hmatrix",
@@ -38,3 +44,19 @@ def test_the_reference_lists_what_a_package_exports(package):
     names = {name for _, name in listed()}
     public = [n for n in import_module(package).__all__ if not n.startswith("_")]
     assert set(public) <= names
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("page", GUIDE)
+def test_a_page_of_the_guide_runs_as_it_is_copied(page, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib").use("agg")
+    blocks = BLOCK.findall((DOCS / f"{page}.rst").read_text())
+    assert blocks
+    if any("sklearn.callback" in block for block in blocks):
+        pytest.importorskip("sklearn.callback")
+        pytest.importorskip("rich")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "guide"}
+    for block in blocks:
+        if not any(word in block for word in ELSEWHERE):
+            exec(dedent(block), names)
