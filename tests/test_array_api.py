@@ -1,5 +1,7 @@
 """Arrays of other libraries: the same numbers, where they lie."""
 
+from functools import partial
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -20,7 +22,12 @@ from skgnh import (
 from skgnh.arrays import like, namespace, put, sums_by, to_host
 from skgnh.estimators.ground import Data
 from skgnh.estimators.prepare import prepare
-from skgnh.inspection import GNHSpectrum, influence, prune
+from skgnh.inspection import (
+    PredictionBandDisplay,
+    SpectrumDisplay,
+    influence,
+    prune,
+)
 from skgnh.linearization import Linearization
 from skgnh.losses import LOSSES
 from skgnh.network import MLP, append_one
@@ -299,7 +306,7 @@ def test_rows_from_elsewhere_are_refused_by_name(dispatch, place):
         model.predict(X)
     with pytest.raises(TypeError, match="partial_fit learns from arrays of NumPy"):
         model.partial_fit(place(X), place(y))
-    for tool in (influence, prune, GNHSpectrum(model, prefit=True).fit):
-        given = (model,) if tool in (influence, prune) else ()
+    band = partial(PredictionBandDisplay.from_estimator, feature=0)
+    for tool in (influence, prune, SpectrumDisplay.from_estimator, band):
         with pytest.raises(TypeError, match="computes with arrays of NumPy"):
-            tool(*given, place(X), place(y))
+            tool(model, place(X), place(y))

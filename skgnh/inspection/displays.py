@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 
 from skgnh.inspection.axes import axes_of
+from skgnh.operators.from_estimator import check_at_home
 
 Array = Any
 Bounds = tuple[Array, Array]
@@ -398,6 +399,7 @@ class PredictionBandDisplay:
         >>> plt.close(display.figure_)
         """
         (coverage,) = _levels([coverage], "coverage").tolist()
+        check_at_home(X, cls.__name__)
         columns, names = _columns(X)
         index = _index(feature, names)
         x_rows = _numbers(columns[index], f"feature={feature!r}")
