@@ -30,8 +30,8 @@ def posterior_of(estimator: Any) -> LaplacePosterior:
         raise ValueError(
             f"This {type(estimator).__name__} has no posterior_ of its weights, which "
             "the uncertainty of predictions is made of: fit it with alpha='evidence' "
-            "or 'ard'. Weights set from outside, or pruned ones of a large network, "
-            "have none."
+            "or 'ard'. Weights set from outside have none, nor have pruned ones until "
+            "they are trained on (n_retrain, partial_fit), or if they are too many."
         )
     return posterior
 
