@@ -87,7 +87,33 @@ def is_alike(x: Any, other: Any) -> bool:
 
 def to_host(x: Array) -> Array:
     """Return x as an array of NumPy, copied from its device if it must be."""
-    return _convert_to_numpy(x, array_namespace(x)) if is_foreign(x) else x
+    if not is_foreign(x):
+        return x
+    return _convert_to_numpy(detached(x), array_namespace(x))
+
+
+def detached(x: Any) -> Any:
+    """Return x without the derivatives that PyTorch would record of what is done."""
+    return x.detach() if is_foreign(x) and hasattr(x, "detach") else x
+
+
+def check_dense(x: Any) -> None:
+    """Raise a ValueError if rows are a sparse tensor, which no standard knows."""
+    layout = str(getattr(x, "layout", "")) if is_dispatched(x) else ""
+    if "sparse" in layout:
+        raise ValueError(
+            f"X is a tensor of layout {layout}: pass X.to_dense(), or a sparse array "
+            "of SciPy."
+        )
+
+
+def check_at_home(x: Any, what: str) -> None:
+    """Raise a TypeError if x is foreign to what computes with NumPy alone."""
+    if is_foreign(x):
+        raise TypeError(
+            f"{what} computes with arrays of NumPy, not with those of "
+            f"{array_namespace(x).__name__}: fit the estimator to arrays of NumPy."
+        )
 
 
 def copied(x: Array) -> Array:
@@ -240,9 +266,12 @@ __all__ = [
     "as_precision",
     "as_rows",
     "at_least",
+    "check_at_home",
+    "check_dense",
     "cholesky",
     "contiguous",
     "copied",
+    "detached",
     "device",
     "eigh",
     "empty",

@@ -10,6 +10,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import to_host
 from skgnh.estimators.publish import publish
 from skgnh.network import MLP
 from skgnh.scaling import Scaling
@@ -74,6 +75,8 @@ class SklearnExchangeMixin:
         check_is_fitted(self)
         mlp = (MLPClassifier if self._has_labels else MLPRegressor)(**_settings(self))
         made = _common(self, _NETWORK + _RECORDS)
+        for name in ("coefs_", "intercepts_"):
+            made[name] = [to_host(x) for x in made[name]]
         # One that came from L-BFGS has none.
         made["loss_curve_"] = list(getattr(self, "loss_curve_", []))
         # Of scikit-learn's objective, on raw columns, nothing has been reached yet.
@@ -81,7 +84,7 @@ class SklearnExchangeMixin:
         made |= {"validation_scores_": None, "best_validation_score_": None}
         made["t_"] = round(self.n_iter_ * getattr(self, "_n_seen_", 0))
         if self._has_labels:
-            made["classes_"] = self.classes_.copy()
+            made["classes_"] = np.array(to_host(self.classes_))
             made["_label_binarizer"] = _binarizer(self)
         vars(mlp).update(made)
         return mlp
@@ -208,7 +211,7 @@ def _settings(estimator: Any) -> dict[str, Any]:
 
 def _binarizer(classifier: Any) -> LabelBinarizer:
     """Return what scikit-learn's classifier reads and gives labels by."""
-    classes = classifier.classes_
+    classes = to_host(classifier.classes_)
     if classifier._multilabel_:
         return LabelBinarizer().fit(np.eye(len(classes), dtype=int))
     return LabelBinarizer().fit(classes)

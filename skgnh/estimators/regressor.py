@@ -372,7 +372,7 @@ class GaussNewtonMLPRegressor(
         if not (return_std or return_cov):
             return self._one_output(self._predict_mean(X))
         predictive = self._predictive(X)
-        mean = self._one_output(predictive.mean)
+        mean = self._one_output(like(predictive.mean, self.coefs_[0]))
         if return_std:
             return mean, self._one_output(predictive.std())
         return mean, self._one_output(predictive.covariance(), axis=2)

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaln
 
+from skgnh.arrays import check_at_home
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.predictive import posterior_of
 from skgnh.estimators.rows import outputs
@@ -348,6 +349,7 @@ class _Cases(NamedTuple):
                 "pipeline or a search, pass the network and the rows that it has seen."
             )
         model = load_estimator(estimator, X, y, sample_weight)
+        check_at_home(model.theta, "influence")
         if model.targets is None:
             raise ValueError("y is missing: influence is that of rows with targets.")
         posterior = posterior_of(estimator)

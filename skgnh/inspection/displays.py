@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 
+from skgnh.arrays import check_at_home
 from skgnh.inspection.axes import axes_of
 
 Array = Any
@@ -398,6 +399,7 @@ class PredictionBandDisplay:
         >>> plt.close(display.figure_)
         """
         (coverage,) = _levels([coverage], "coverage").tolist()
+        check_at_home(X, cls.__name__)
         columns, names = _columns(X)
         index = _index(feature, names)
         x_rows = _numbers(columns[index], f"feature={feature!r}")

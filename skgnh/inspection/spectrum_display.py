@@ -1,5 +1,6 @@
 """Spectra of Gauss-Newton Hessians."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,7 @@ class SpectrumDisplay:
 def _spectrum(network: Any, X: Array, y: Array) -> GNHSpectrum:
     if X is None:
         raise ValueError(f"The spectrum of {type(network).__name__} needs X.")
-    P = sum(coef.size for coef in getattr(network, "coefs_", ())) or _COMPONENTS
+    P = sum(prod(coef.shape) for coef in getattr(network, "coefs_", ())) or _COMPONENTS
     k = min(_COMPONENTS, P)
     return GNHSpectrum(network, k, prefit=True, random_state=0).fit(X, y)
 
