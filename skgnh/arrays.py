@@ -97,14 +97,18 @@ def detached(x: Any) -> Any:
     return x.detach() if is_foreign(x) and hasattr(x, "detach") else x
 
 
-def check_dense(x: Any) -> None:
-    """Raise a ValueError if rows are a sparse tensor, which no standard knows."""
-    layout = str(getattr(x, "layout", "")) if is_dispatched(x) else ""
+def check_dense(x: Any, name: str) -> None:
+    """Raise a ValueError if x is a sparse tensor, or one that holds no numbers."""
+    if not is_dispatched(x):
+        return
+    layout = str(getattr(x, "layout", ""))
     if "sparse" in layout:
         raise ValueError(
-            f"X is a tensor of layout {layout}: pass X.to_dense(), or a sparse array "
-            "of SciPy."
+            f"{name} is a tensor of layout {layout}: pass {name}.to_dense(), or a "
+            "sparse array of SciPy."
         )
+    if str(device(x)) == "meta":
+        raise ValueError(f"{name} is a tensor on 'meta', which holds no numbers.")
 
 
 def check_at_home(x: Any, what: str) -> None:

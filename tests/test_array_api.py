@@ -411,5 +411,9 @@ def test_tensors_that_record_derivatives_and_sparse_ones(dispatch):
     for found, std in zip(model.predict(X, return_std=True), expected, strict=True):
         torch.testing.assert_close(found, std)
     assert not model.transform(X).requires_grad
+    with pytest.raises(ValueError, match=r"y is .*sparse_coo"):
+        model.fit(X, torch.arange(60.0).to_sparse())
+    with pytest.raises(ValueError, match="X is a tensor on 'meta'"):
+        model.predict(X.to("meta"))
     with pytest.raises(ValueError, match=r"sparse_coo: pass X\.to_dense"):
         model.predict(X.detach().to_sparse())

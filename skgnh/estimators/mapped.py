@@ -39,7 +39,8 @@ def validate_rows(estimator: Any, X: Array, *y: Array, **options: Any) -> Any:
     """
     if is_dask(X):
         return read_blocks(estimator, X, *y, **options)
-    check_dense(X)
+    for name, x in zip("Xy", (X, *y), strict=False):
+        check_dense(x, name)
     X, y = detached(X), tuple(map(detached, y))
     if not is_mapped(X):
         return validate_data(estimator, X, *y, **options)
