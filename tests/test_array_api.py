@@ -141,6 +141,15 @@ def test_determinants_and_layer_factors(place, name):
     assert_alike(theirs.inverse_quadratic_of(rows[1], 0.1), expected)
 
 
+def test_the_diagonal_roots_of_a_chunk(place):
+    expected, found = (
+        H.root.make_factors(slice(3, 9), diagonal=True).back[-1]
+        for H in hessians(place, "identity")
+    )
+    assert expected.shape == (6, 3)
+    assert_alike(found, expected)
+
+
 @pytest.mark.parametrize("name", ["kfac alone", "gram", "dense"])
 def test_draws_have_the_covariance_of_the_inverse(place, name):
     _, H = hessians(place)
