@@ -92,7 +92,37 @@ def is_alike(x: Any, other: Any) -> bool:
 
 def to_host(x: Array) -> Array:
     """Return x as an array of NumPy, copied from its device if it must be."""
-    return _convert_to_numpy(x, array_namespace(x)) if is_foreign(x) else x
+    if not is_foreign(x):
+        return x
+    return _convert_to_numpy(detached(x), array_namespace(x))
+
+
+def detached(x: Any) -> Any:
+    """Return x without the derivatives that PyTorch would record of what is done."""
+    return x.detach() if is_foreign(x) and hasattr(x, "detach") else x
+
+
+def check_dense(x: Any, name: str) -> None:
+    """Raise a ValueError if x is a sparse tensor, or one that holds no numbers."""
+    if not is_dispatched(x):
+        return
+    layout = str(getattr(x, "layout", ""))
+    if "sparse" in layout:
+        raise ValueError(
+            f"{name} is a tensor of layout {layout}: pass {name}.to_dense(), or a "
+            "sparse array of SciPy."
+        )
+    if str(device(x)) == "meta":
+        raise ValueError(f"{name} is a tensor on 'meta', which holds no numbers.")
+
+
+def check_at_home(x: Any, what: str) -> None:
+    """Raise a TypeError if x is to stay foreign, to what computes with NumPy alone."""
+    if is_dispatched(x):
+        raise TypeError(
+            f"{what} computes with arrays of NumPy, not with those of {library(x)}: "
+            "fit the estimator to arrays of NumPy, and pass these."
+        )
 
 
 def copied(x: Array) -> Array:
@@ -245,9 +275,12 @@ __all__ = [
     "as_precision",
     "as_rows",
     "at_least",
+    "check_at_home",
+    "check_dense",
     "cholesky",
     "contiguous",
     "copied",
+    "detached",
     "device",
     "eigh",
     "empty",

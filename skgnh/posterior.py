@@ -36,8 +36,10 @@ from skgnh.arrays import (
     at_least,
     contiguous,
     copied,
+    is_foreign,
     like,
     namespace,
+    precision,
     reshape,
     to_host,
 )
@@ -290,6 +292,9 @@ class LaplacePosterior:
 
     def _root(self, inputs: Array, contrasts: bool = False) -> GaussNewtonRoot:
         """Return the derivative of the outputs."""
+        if is_foreign(inputs):
+            # Not every library multiplies single precision with double.
+            inputs = as_precision(inputs, precision(self.theta))
         linearization = Linearization(self.network, self.theta, inputs)
         weights = like(np.ones(inputs.shape[0]), self.theta)
         return GaussNewtonRoot(linearization, _Outputs(contrasts), weights)
@@ -360,7 +365,7 @@ def laplace(
     largest = max(float(namespace(diagonal).max(diagonal)), 0.0)
     if not np.isfinite(largest):
         return None
-    factor, rounding = form.factor(M), _ROUNDING * np.finfo(float).eps * largest
+    factor, rounding = form.factor(M), _ROUNDING * float(np.finfo(float).eps) * largest
     for attempt in range(_TRIES):
         damping = 1 + rounding * 100**attempt
         try:

@@ -15,6 +15,7 @@ from sklearn.utils.fixes import parse_version
 
 import skgnh.arrays
 from skgnh import (
+    Checkpoint,
     GaussNewtonAutoencoder,
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
@@ -23,6 +24,7 @@ from skgnh.arrays import like, namespace, put, sums_by, to_host
 from skgnh.estimators.ground import Data
 from skgnh.estimators.prepare import prepare
 from skgnh.inspection import (
+    GNHSpectrum,
     PredictionBandDisplay,
     SpectrumDisplay,
     influence,
@@ -145,6 +147,15 @@ def test_determinants_and_layer_factors(place, name):
     rows = [H.root.make_factors(slice(0, 4)) for H in hessians(place)]
     expected = ours.inverse_quadratic_of(rows[0], 0.1)
     assert_alike(theirs.inverse_quadratic_of(rows[1], 0.1), expected)
+
+
+def test_the_diagonal_roots_of_a_chunk(place):
+    expected, found = (
+        H.root.make_factors(slice(3, 9), diagonal=True).back[-1]
+        for H in hessians(place, "identity")
+    )
+    assert expected.shape == (6, 3)
+    assert_alike(found, expected)
 
 
 @pytest.mark.parametrize("name", ["kfac alone", "gram", "dense"])
@@ -298,15 +309,152 @@ def test_no_step_copies_an_array_to_the_host(dispatch, monkeypatch, solver, alph
 
 
 @needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
 def test_rows_from_elsewhere_are_refused_by_name(dispatch, place):
     X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
     model = GaussNewtonMLPClassifier(hidden_layer_sizes=(3,), alpha=0.1, random_state=0)
     model.fit(place(X), place(y))
     with pytest.raises(ValueError, match="X is an array of .*numpy"):
         model.predict(X)
+    with pytest.raises(ValueError, match="X is an array of numpy, .* on "):
+        clone(model).set_params(warm_start=True).fit(place(X), place(y)).fit(X, y)
+    with pytest.raises(ValueError, match="X_val must be what X is"):
+        model.fit(place(X), place(y), X_val=X, y_val=y)
     with pytest.raises(TypeError, match="partial_fit learns from arrays of NumPy"):
         model.partial_fit(place(X), place(y))
     band = partial(PredictionBandDisplay.from_estimator, feature=0)
     for tool in (influence, prune, SpectrumDisplay.from_estimator, band):
         with pytest.raises(TypeError, match="computes with arrays of NumPy"):
             tool(model, place(X), place(y))
+    coder = GaussNewtonAutoencoder((2,), alpha=0.1, max_iter=1).fit(place(X))
+    with pytest.raises(ValueError, match="X is an array of numpy"):
+        coder.inverse_transform(X[:, :2])
+
+
+@needs_dispatch
+def test_labels_of_a_device_are_refused_in_plain_words(dispatch, place):
+    X, model = place(np.ones((4, 2))), GaussNewtonMLPClassifier()
+    with pytest.raises(ValueError, match=r"y has one class, 0\."):
+        model.fit(X, place(np.zeros(4, dtype=int)))
+    with pytest.raises(ValueError, match="y has several multiclass outputs"):
+        model.fit(X, place(np.arange(8).reshape(4, 2)))
+
+
+@needs_dispatch
+@pytest.mark.parametrize("solver", ["nystrom", "exact_hessian", "hmatrix"])
+def test_solvers_of_numpy_refuse_before_the_first_step(dispatch, place, solver):
+    model = GaussNewtonMLPRegressor(hidden_layer_sizes=3, alpha=0.1, solver=solver)
+    with pytest.raises(ValueError, match="computes with arrays of NumPy: take 'cg'"):
+        model.fit(place(np.ones((5, 2))), place(np.arange(5.0)))
+
+
+def _fitted_to(place, dtype=np.float64, **params):
+    X, y = make_classification(60, 4, n_informative=3, n_redundant=0, random_state=0)
+    X = X.astype(dtype)
+    params = {"max_iter": 3, "random_state": 0} | params
+    model = GaussNewtonMLPRegressor(hidden_layer_sizes=3, **params)
+    return model.fit(place(X), place(y.astype(dtype))), place(X)
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+@pytest.mark.parametrize(
+    ("dtype", "params"),
+    [
+        (np.float64, {}),
+        (np.float32, {}),
+        (np.float64, {"solver": "gram"}),
+        (np.float64, {"loss": "poisson"}),
+    ],
+)
+def test_distributions_lie_where_the_rows_do(dispatch, place, dtype, params):
+    (ours, X), (theirs, Z) = (
+        _fitted_to(put_there, dtype, **params) for put_there in (np.asarray, place)
+    )
+    for ask in (
+        lambda model, rows: model.predict(rows, return_std=True),
+        lambda model, rows: model.predict(rows, return_cov=True),
+        lambda model, rows: [model.predict_interval(rows), model.sample_y(rows, 2)],
+    ):
+        for found, expected in zip(ask(theirs, Z), ask(ours, X), strict=True):
+            assert_alike(found, expected, 1e-3 if dtype is np.float32 else 1e-6)
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+def test_validation_rows_of_another_precision(dispatch, place):
+    scores = []
+    for put_there in (np.asarray, place):
+        X, y = put_there(np.arange(8.0)[:, None]), put_there(np.arange(8.0) ** 2)
+        single = namespace(X).float32
+        model = GaussNewtonMLPRegressor(
+            hidden_layer_sizes=3, alpha=0.1, early_stopping=True, max_iter=3
+        )
+        model.set_params(random_state=0)
+        model.fit(namespace(X).astype(X, single), y, X_val=X, y_val=y)
+        scores.append(model.validation_scores_)
+    np.testing.assert_allclose(*scores, 1e-3)
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+def test_scikit_learns_perceptron_is_numpys(dispatch, place):
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    y = np.arange(30) % 3
+    model = GaussNewtonMLPClassifier(
+        hidden_layer_sizes=3, alpha=0.1, random_state=0, max_iter=2
+    )
+    model.fit(place(X), place(y))
+    expected = to_host(model.predict_proba(place(X)))
+    mlp = model.to_sklearn()
+    np.testing.assert_allclose(mlp.predict_proba(X), expected, 1e-9)
+    assert isinstance(mlp.classes_, np.ndarray)
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+def test_a_fit_resumes_with_the_same_rows(dispatch, place, tmp_path):
+    path = tmp_path / "fit.pkl"
+    X, y = np.arange(8.0)[:, None], np.arange(8.0) ** 2
+    model = GaussNewtonMLPRegressor(
+        hidden_layer_sizes=3, alpha=0.1, random_state=0, max_iter=2
+    )
+    model.set_callbacks(Checkpoint(path)).fit(place(X), place(y))
+    again = clone(model).fit(place(X), place(y), resume_from=path)
+    assert_alike(again.predict(place(X)), to_host(model.predict(place(X))))
+    with pytest.raises(ValueError, match="other values of y"):
+        model.fit(place(X), place(y + 1), resume_from=path)
+
+
+@needs_dispatch
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+def test_tools_of_numpy_refuse_what_is_elsewhere(dispatch, place):
+    model, X = _fitted_to(place)
+    y = place(np.arange(60) % 2)
+    with pytest.raises(TypeError, match="influence computes with arrays of NumPy"):
+        influence(model, X, y)
+    with pytest.raises(TypeError, match="OBSPruner computes with arrays of NumPy"):
+        prune(model, X, y)
+    with pytest.raises(TypeError, match="GNHSpectrum computes with arrays of NumPy"):
+        GNHSpectrum(model).fit(X, y)
+
+
+@needs_dispatch
+@pytest.mark.extra
+@pytest.mark.filterwarnings("ignore:Levenberg-Marquardt")
+def test_tensors_that_record_derivatives_and_sparse_ones(dispatch):
+    torch = pytest.importorskip("torch")
+    model, X = _fitted_to(torch.asarray)
+    expected = model.predict(X, return_std=True)
+    X.requires_grad_()
+    again = clone(model).fit(X, torch.arange(60.0).requires_grad_())
+    assert not again.coefs_[0].requires_grad
+    for found, std in zip(model.predict(X, return_std=True), expected, strict=True):
+        torch.testing.assert_close(found, std)
+    assert not model.transform(X).requires_grad
+    with pytest.raises(ValueError, match=r"y is .*sparse_coo"):
+        model.fit(X, torch.arange(60.0).to_sparse())
+    with pytest.raises(ValueError, match="X is a tensor on 'meta'"):
+        model.predict(X.to("meta"))
+    with pytest.raises(ValueError, match=r"sparse_coo: pass X\.to_dense"):
+        model.predict(X.detach().to_sparse())

@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skgnh.arrays import float_dtypes, like, namespace, precision, to_host
+from skgnh.arrays import detached, float_dtypes, like, namespace, precision, to_host
 from skgnh.blocks import Blocks
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.callbacks import with_callbacks
@@ -353,7 +353,8 @@ class GaussNewtonAutoencoder(
             If the codes have another width.
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=float_dtypes(X))
+        codes = check_array(detached(X), dtype=float_dtypes(X))
+        check_place(codes, self.coefs_[0], self)
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Codes have {codes.shape[1]} columns, expected {self._n_features_out}."

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
+from skgnh.arrays import to_host
 from skgnh.estimators.ground import Data
 from skgnh.estimators.publish import learned, publish
 
@@ -298,7 +299,8 @@ def _parameters(estimator: Any) -> dict[str, str]:
 def _digests(data: Data) -> dict[str, tuple]:
     """Return shape and digest of each array."""
     return {
-        name: (np.shape(value), joblib.hash(value, coerce_mmap=True))
+        # A tensor of PyTorch has no digest of its numbers.
+        name: (np.shape(value), joblib.hash(to_host(value), coerce_mmap=True))
         for name, value in data._asdict().items()
         if value is not None
     }

@@ -473,8 +473,8 @@ class GaussNewtonMLPClassifier(
         y = densified(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        if type_of_target(y) == "multiclass-multioutput":
+        check_classification_targets(to_host(y))
+        if type_of_target(to_host(y)) == "multiclass-multioutput":
             raise ValueError(
                 "y has several multiclass outputs; only one, or a multilabel "
                 "indicator, is supported."
@@ -496,7 +496,7 @@ class GaussNewtonMLPClassifier(
         if not multilabel and self.classes_.shape[0] < 2:
             raise ValueError(
                 "A classifier needs at least 2 classes; y has one class, "
-                f"{self.classes_[0]}."
+                f"{to_host(self.classes_)[0]}."
             )
 
     def _row_weights(

@@ -212,7 +212,7 @@ def _settings(estimator: Any) -> dict[str, Any]:
 
 def _binarizer(classifier: Any) -> LabelBinarizer:
     """Return what scikit-learn's classifier reads and gives labels by."""
-    classes = classifier.classes_
+    classes = to_host(classifier.classes_)
     if classifier._multilabel_:
         return LabelBinarizer().fit(np.eye(len(classes), dtype=int))
     return LabelBinarizer().fit(classes)

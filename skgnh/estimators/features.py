@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgnh.arrays import as_precision, float_dtypes, precision
 from skgnh.estimators.collections import maps_blocks
+from skgnh.estimators.mapped import validate_rows
 from skgnh.network import ACTIVATIONS, append_one
 from skgnh.operators.from_estimator import check_place
 
@@ -55,7 +56,7 @@ class HiddenFeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If there is no such layer, or one that ``set_output`` has no names for.
         """
         check_is_fitted(self)
-        X = validate_data(
+        X = validate_rows(
             self, X, reset=False, accept_sparse="csr", dtype=float_dtypes(X)
         )
         check_place(X, self.coefs_[0], self)

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skgnh.arrays import is_dispatched
+from skgnh.arrays import (
+    as_precision,
+    is_alike,
+    is_dispatched,
+    is_foreign,
+    precision,
+)
 from skgnh.block_objective import moments_of
 from skgnh.blocks import is_dask
 from skgnh.estimators.rows import Rows
@@ -106,14 +112,22 @@ def read(
         if data.y_val is not None or data.sample_weight_val is not None:
             raise ValueError("y_val and sample_weight_val need X_val.")
         return rows, None
-    return rows, _read_held_out(draft, data, targets.shape[1])
+    return rows, _read_held_out(draft, data, rows)
 
 
-def _read_held_out(draft: Any, data: Data, d: int) -> Rows:
-    """Return the rows that the user holds out, of d targets."""
+def _read_held_out(draft: Any, data: Data, rows: Rows) -> Rows:
+    """Return the rows that the user holds out, beside those to train on."""
     if data.y_val is None and draft._needs_targets:
         raise ValueError("X_val needs y_val.")
     X, held = draft._read(data.X_val, data.y_val, reset=False)
+    if not is_alike(X, rows.X):
+        raise ValueError(
+            "X_val must be what X is: an array of the same library, on the same device."
+        )
+    if is_foreign(X):
+        # Not every library multiplies single precision with double.
+        X, held = (as_precision(x, precision(rows.X)) for x in (X, held))
+    d = rows.targets.shape[1]
     if held.shape[1] != d:
         raise ValueError(f"y_val has {held.shape[1]} outputs, y has {d}.")
     weights = data.sample_weight_val

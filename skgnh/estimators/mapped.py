@@ -5,6 +5,7 @@ from typing import Any
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import validate_data
 
+from skgnh.arrays import check_dense, detached
 from skgnh.blocks import is_dask
 from skgnh.estimators.collections import read_blocks
 from skgnh.lazy_rows import is_mapped, nbytes_of, release
@@ -38,6 +39,9 @@ def validate_rows(estimator: Any, X: Array, *y: Array, **options: Any) -> Any:
     """
     if is_dask(X):
         return read_blocks(estimator, X, *y, **options)
+    for name, x in zip("Xy", (X, *y), strict=False):
+        check_dense(x, name)
+    X, y = detached(X), tuple(map(detached, y))
     if not is_mapped(X):
         return validate_data(estimator, X, *y, **options)
     made = validate_data(estimator, X, *y, ensure_all_finite=False, **options)

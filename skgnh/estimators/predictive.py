@@ -128,7 +128,7 @@ class Predictive:
         moved = to_host(self._posterior.sample_outputs(self._inputs, n, rng))
         if self._are_counts:
             with np.errstate(over="ignore"):
-                mean = self._finite(np.exp(self._z[..., None] + moved))
+                mean = to_host(self._finite(np.exp(self._z[..., None] + moved)))
                 noise = np.sqrt(self._dispersion * mean)
             drawn = _counts(mean, noise).rvs(size=mean.shape, random_state=rng)
             return self._finite(drawn)

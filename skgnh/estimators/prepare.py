@@ -17,6 +17,7 @@ from skgnh.estimators.parameters import check_parameters, make_solver
 from skgnh.estimators.publish import draft_of
 from skgnh.estimators.stream import joined, moved
 from skgnh.network import MLP
+from skgnh.operators.from_estimator import check_place
 
 Array = Any
 
@@ -43,7 +44,9 @@ def prepare(estimator: Any, data: Data, incremental: bool) -> Fit:
     rows, held_out = read(draft, data, goes_on, incremental)
     network = draft._make_network(rows.X, rows.targets)
     rng = check_random_state(estimator.random_state)
+    solver.check_library(rows.X)
     if goes_on:
+        check_place(rows.X, estimator.coefs_[0], estimator)
         start = _present_weights(estimator, network, precision(rows.X))
     else:
         start = network.initialize(rng, precision(rows.X), estimator.init)

@@ -372,10 +372,10 @@ class GaussNewtonMLPRegressor(
         if not (return_std or return_cov):
             return self._one_output(self._predict_mean(X))
         predictive = self._predictive(X)
-        spread = predictive.std() if return_std else predictive.covariance()
-        # Moments are NumPy's: the mean goes where the rows, and their spread, lie.
-        mean = self._one_output(like(predictive.mean, spread))
-        return mean, self._one_output(spread, axis=1 if return_std else 2)
+        mean = self._one_output(like(predictive.mean, self.coefs_[0]))
+        if return_std:
+            return mean, self._one_output(predictive.std())
+        return mean, self._one_output(predictive.covariance(), axis=2)
 
     @maps_blocks
     def predict_interval(self, X: Array, coverage: float = 0.9) -> Array:

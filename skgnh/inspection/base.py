@@ -7,12 +7,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import has_fit_parameter
 
+from skgnh.arrays import check_at_home
 from skgnh.estimators import (
     GaussNewtonAutoencoder,
     GaussNewtonMLPClassifier,
     GaussNewtonMLPRegressor,
 )
-from skgnh.operators.from_estimator import check_at_home
 
 Array = Any
 

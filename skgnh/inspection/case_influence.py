@@ -30,12 +30,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaln
 
+from skgnh.arrays import check_at_home
 from skgnh.estimators.base import BaseGaussNewtonMLP
 from skgnh.estimators.predictive import posterior_of
 from skgnh.estimators.rows import outputs
 from skgnh.memory import require, rows_per_chunk, slices
 from skgnh.operators import load_estimator
-from skgnh.operators.from_estimator import check_at_home, check_sample_weight
+from skgnh.operators.from_estimator import check_sample_weight
 from skgnh.posterior import LaplacePosterior
 from skgnh.progress import Track, in_parallel, tracker
 from skgnh.scaling import Scaling
@@ -349,6 +350,7 @@ class _Cases(NamedTuple):
             )
         check_at_home(X, "influence")
         model = load_estimator(estimator, X, y, sample_weight)
+        check_at_home(model.theta, "influence")
         if model.targets is None:
             raise ValueError("y is missing: influence is that of rows with targets.")
         posterior = posterior_of(estimator)

@@ -12,8 +12,8 @@ from scipy.special import ndtri
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 
+from skgnh.arrays import check_at_home
 from skgnh.inspection.axes import axes_of
-from skgnh.operators.from_estimator import check_at_home
 
 Array = Any
 Bounds = tuple[Array, Array]

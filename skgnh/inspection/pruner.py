@@ -11,6 +11,7 @@ from sklearn.utils import check_scalar, compute_sample_weight, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import check_at_home
 from skgnh.estimators.pruned import PrunedWeightsMixin
 from skgnh.inspection.base import NetworkMixin
 from skgnh.inspection.draws import gradient_draws
@@ -317,6 +318,7 @@ class OBSPruner(NetworkMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _pruned(self, network: Any, X: Array, y: Array, sample_weight: Array) -> Any:
         objective, start = Objective.from_estimator(network, X, y, sample_weight)
+        check_at_home(start, "Pruning")
         if objective.targets is None:
             raise ValueError("Pruning needs y, unless it is of an autoencoder.")
         if self.joint:

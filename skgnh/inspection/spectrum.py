@@ -12,6 +12,7 @@ from sklearn.base import (
 from sklearn.utils import check_random_state, check_scalar, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgnh.arrays import check_at_home
 from skgnh.inspection import eigenpairs, measure
 from skgnh.inspection.base import NetworkMixin
 from skgnh.linalg import check_choice, check_seed
@@ -197,6 +198,7 @@ class GNHSpectrum(
         self._check_parameters()
         network = self._fit_network(X, y, sample_weight)
         model = load_estimator(network, X, y, sample_weight)
+        check_at_home(model.theta, type(self).__name__)
         rows = Linearization(model.network, model.theta, model.inputs)
         H = GaussNewtonHessian(rows, model.loss, model.weights)
         with limit_threads(model.network, rows.n_rows):

@@ -1,14 +1,15 @@
 """Spectra of Gauss-Newton Hessians."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skgnh.arrays import check_at_home
 from skgnh.inspection.axes import axes_of
 from skgnh.inspection.spectrum import GNHSpectrum
 from skgnh.linalg import check_choice
-from skgnh.operators.from_estimator import check_at_home
 
 Array = Any
 
@@ -174,7 +175,7 @@ def _spectrum(network: Any, X: Array, y: Array) -> GNHSpectrum:
     if X is None:
         raise ValueError(f"The spectrum of {type(network).__name__} needs X.")
     check_at_home(X, "SpectrumDisplay")
-    P = sum(coef.size for coef in getattr(network, "coefs_", ())) or _COMPONENTS
+    P = sum(prod(coef.shape) for coef in getattr(network, "coefs_", ())) or _COMPONENTS
     k = min(_COMPONENTS, P)
     return GNHSpectrum(network, k, prefit=True, random_state=0).fit(X, y)
 

@@ -11,9 +11,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgnh.arrays import (
     as_precision,
+    detached,
+    device,
     float_dtypes,
     is_alike,
-    is_dispatched,
+    is_foreign,
     library,
     like,
     precision,
@@ -177,6 +179,7 @@ def load_estimator(
     fitted = _attributes(estimator)
     coefs, scaling = fitted.coefs_, fitted._scaling_
     dtype = precision(coefs[0])
+    X, y = detached(X), detached(y)
     X = validate_data(
         estimator, X, reset=False, accept_sparse="csr", dtype=float_dtypes(X)
     )
@@ -266,26 +269,17 @@ def check_place(X: Array, weights: Array, estimator: Any) -> Array:
     """
     if not is_alike(X, weights):
         raise ValueError(
-            f"X is an array of {library(X)}, the {type(estimator).__name__} "
-            f"was fitted to arrays of {library(weights)}: pass X as such an "
-            "array, on the same device and with array_api_dispatch as in fit."
+            f"X is an array of {_place(X)}, the {type(estimator).__name__} was fitted "
+            f"to arrays of {_place(weights)}: pass X as such an array, on the same "
+            "device and with array_api_dispatch as in fit."
         )
     return X
 
 
-def check_at_home(X: Array, caller: str) -> None:
-    """Refuse rows of another library than NumPy, for what knows no other.
-
-    Raises
-    ------
-    TypeError
-        If scikit-learn has been told to leave them so.
-    """
-    if is_dispatched(X):
-        raise TypeError(
-            f"{caller} computes with arrays of NumPy, X is one of {library(X)}: fit "
-            "the estimator to arrays of NumPy, and pass these."
-        )
+def _place(x: Array) -> str:
+    """Return of which library an array is, and where it lies."""
+    where = f" on {device(x)}" if is_foreign(x) else ""
+    return library(x) + where
 
 
 def check_sample_weight(sample_weight: Array, X: Array) -> Array:

@@ -149,7 +149,7 @@ class GaussNewtonRoot(Operator):
         scale = (
             self.loss.root(self._mean(rows, trace), one) * self._sqrt_weights[rows, ...]
         )
-        yield last, scale[:, 0]
+        yield last, scale[:, 0, ...]
         if last:
             weights = self.network.matrices(theta)[last][:, :-1]
             B = turned(scale) * weights

@@ -376,6 +376,15 @@ class Solver(BaseEstimator, ABC):
         at_home = self.any_namespace or not is_foreign(H.like)
         return at_home and H.offers.issuperset(self.requires)
 
+    def check_library(self, x: Array) -> None:
+        """Raise a ValueError if x is of a library that it does not compute with."""
+        if is_foreign(x) and not self.any_namespace:
+            raise ValueError(
+                f"{type(self).__name__} computes with arrays of NumPy: take 'cg', "
+                "'kfac', 'gram' or 'dense' for those of "
+                f"{library(x)}."
+            )
+
     @abstractmethod
     def price(self, H: Any) -> Price:
         """Return what one step at H costs and holds, by counting.
@@ -415,12 +424,8 @@ class Solver(BaseEstimator, ABC):
         """
         H = as_curvature(H)
         if not self.serves(H):
+            self.check_library(H.like)
             missing = [name for name in self.requires if name not in H.offers]
-            if not missing:
-                raise ValueError(
-                    f"{type(self).__name__} computes with arrays of NumPy: take 'cg', "
-                    f"'kfac', 'gram' or 'dense' for those of {library(H.like)}."
-                )
             raise ValueError(
                 f"{type(self).__name__} needs an operator with {', '.join(missing)}, "
                 f"which {H.name} lacks."
