@@ -8,16 +8,20 @@ the functions of the standard alone.
 from typing import Any
 
 import numpy as np
+import scipy
 from array_api_compat import array_namespace, device, is_array_api_obj
 from array_api_compat import numpy as compatible_numpy
 from scipy.linalg import LinAlgError
 from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy
+from sklearn.utils.fixes import parse_version
 
 Array = Any
 
 # NumPy has all functions of the standard from version 2.1 on.
 _NUMPY = np if hasattr(np, "astype") else compatible_numpy
+# scikit-learn hands on arrays of other libraries with this SciPy or a later one.
+CAN_DISPATCH = parse_version(scipy.__version__) >= parse_version("1.14")
 _AT_HOME = (np.ndarray, np.generic, float, int, type(None))
 
 
@@ -271,6 +275,7 @@ def _refused_alike(function: Any, S: Array) -> Any:
 
 
 __all__ = [
+    "CAN_DISPATCH",
     "add_to_diagonal",
     "as_precision",
     "as_rows",

@@ -132,8 +132,8 @@ def _picked(X: Array, rows: Any) -> Array:
     for part in np.split(index[order], cuts):
         found.append(X[part])
         release(X)
-    stack = sparse.vstack if sparse.issparse(X) else np.concatenate
-    whole = stack(found)
+    is_csr = sparse.issparse(X)
+    whole = sparse.vstack(found, "csr") if is_csr else np.concatenate(found)
     is_sorted = (np.diff(order) > 0).all()
     return whole if is_sorted else whole[np.argsort(order)]
 

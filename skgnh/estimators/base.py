@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgnh.arrays import as_precision, float_dtypes, namespace, precision
+from skgnh.arrays import CAN_DISPATCH, as_precision, float_dtypes, namespace, precision
 from skgnh.estimators.callbacks import (
     CallbackSupportMixin,
     FitContext,
@@ -287,5 +287,5 @@ class BaseGaussNewtonMLP(PrunedWeightsMixin, CallbackSupportMixin, BaseEstimator
         """Return scikit-learn's tags."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.array_api_support = True
+        tags.array_api_support = CAN_DISPATCH
         return tags

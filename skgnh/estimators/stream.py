@@ -55,7 +55,7 @@ def joined(estimator: Any, rows: Rows, rng: Any) -> Stream:
     if before.gone is None and gone > 1e-9 * old.total:
         # It has been fitted to all rows at once.
         before = before._replace(gone=_of_posterior(estimator, gone))
-    stack = sparse.vstack if sparse.issparse(rows.X) else np.concatenate
+    stack = _stacked_csr if sparse.issparse(rows.X) else np.concatenate
     rows = Rows(
         stack([_alike(old.X, rows.X), rows.X]),
         np.concatenate([old.targets.astype(rows.targets.dtype), rows.targets]),
@@ -63,6 +63,10 @@ def joined(estimator: Any, rows: Rows, rng: Any) -> Stream:
     )
     keys = np.concatenate([before.keys, keys])
     return before._replace(rows=rows, keys=keys)
+
+
+def _stacked_csr(parts: list) -> Array:
+    return sparse.vstack(parts, "csr")
 
 
 def _alike(old: Array, X: Array) -> Array:
