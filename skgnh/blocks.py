@@ -49,9 +49,10 @@ class Blocks:
         if not found:
             return gathered([each(_rows, self.blocks[0], index)])[0]
         parts = gathered([each(_rows, block, own) for block, own, _ in found])
-        stack = sparse.vstack if sparse.issparse(parts[0]) else np.concatenate
+        is_sparse = sparse.issparse(parts[0])
+        whole = sparse.vstack(parts, "csr") if is_sparse else np.concatenate(parts)
         order = np.argsort(np.concatenate([at for *_, at in found]))
-        return stack(parts)[order]
+        return whole[order]
 
     def located(self, index: Array | None) -> Iterator[tuple[Any, Any, Any]]:
         """Yield blocks, rows of them, and where in the index these are.
