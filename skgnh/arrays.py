@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from array_api_compat import array_namespace, device, is_array_api_obj
 from array_api_compat import numpy as compatible_numpy
+from scipy import sparse
 from scipy.linalg import LinAlgError
 from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy
@@ -131,7 +132,7 @@ def check_at_home(x: Any, what: str) -> None:
 
 def copied(x: Array) -> Array:
     """Return a copy of x."""
-    return namespace(x).asarray(x, copy=True) if is_foreign(x) else x.copy()
+    return array_namespace(x).asarray(x, copy=True) if is_foreign(x) else x.copy()
 
 
 def empty(shape: Any, other: Array) -> Array:
@@ -158,6 +159,13 @@ def pick(x: Array, rows: Any) -> Array:
     if isinstance(rows, slice):
         return x[rows, ...]
     return array_namespace(x).take(x, like(rows, x), axis=0)
+
+
+def stacked(parts: list[Array]) -> Array:
+    """Return arrays of NumPy, or sparse ones as CSR, one below the other."""
+    # Without a word on the format, older releases of SciPy return COO.
+    is_sparse = sparse.issparse(parts[0])
+    return sparse.vstack(parts, "csr") if is_sparse else np.concatenate(parts)
 
 
 def put(whole: Array, index: Array, values: Array) -> Array:
@@ -272,37 +280,3 @@ def _refused_alike(function: Any, S: Array) -> Any:
         if "LinAlgError" not in type(error).__name__:
             raise
         raise LinAlgError(str(error)) from error
-
-
-__all__ = [
-    "CAN_DISPATCH",
-    "add_to_diagonal",
-    "as_precision",
-    "as_rows",
-    "at_least",
-    "check_at_home",
-    "check_dense",
-    "cholesky",
-    "contiguous",
-    "copied",
-    "detached",
-    "device",
-    "eigh",
-    "empty",
-    "eye",
-    "float_dtypes",
-    "is_alike",
-    "is_dispatched",
-    "is_foreign",
-    "like",
-    "namespace",
-    "norm",
-    "on_device",
-    "pick",
-    "precision",
-    "put",
-    "reshape",
-    "sums_by",
-    "to_host",
-    "turned",
-]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from skgnh.arrays import stacked
+
 Array = Any
 
 # How many terms one task of a tree of sums adds.
@@ -49,10 +51,8 @@ class Blocks:
         if not found:
             return gathered([each(_rows, self.blocks[0], index)])[0]
         parts = gathered([each(_rows, block, own) for block, own, _ in found])
-        is_sparse = sparse.issparse(parts[0])
-        whole = sparse.vstack(parts, "csr") if is_sparse else np.concatenate(parts)
         order = np.argsort(np.concatenate([at for *_, at in found]))
-        return whole[order]
+        return stacked(parts)[order]
 
     def located(self, index: Array | None) -> Iterator[tuple[Any, Any, Any]]:
         """Yield blocks, rows of them, and where in the index these are.

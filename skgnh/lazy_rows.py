@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from skgnh.arrays import is_foreign, precision
+from skgnh.arrays import is_foreign, precision, stacked
 from skgnh.blocks import Blocks
 from skgnh.memory import fits
 
@@ -132,8 +132,7 @@ def _picked(X: Array, rows: Any) -> Array:
     for part in np.split(index[order], cuts):
         found.append(X[part])
         release(X)
-    is_csr = sparse.issparse(X)
-    whole = sparse.vstack(found, "csr") if is_csr else np.concatenate(found)
+    whole = stacked(found)
     is_sorted = (np.diff(order) > 0).all()
     return whole if is_sorted else whole[np.argsort(order)]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from skgnh.arrays import pick
+from skgnh.arrays import pick, stacked
 from skgnh.estimators.rows import Rows
 from skgnh.lazy_rows import is_sparse, made
 from skgnh.memory import fits
@@ -55,18 +55,13 @@ def joined(estimator: Any, rows: Rows, rng: Any) -> Stream:
     if before.gone is None and gone > 1e-9 * old.total:
         # It has been fitted to all rows at once.
         before = before._replace(gone=_of_posterior(estimator, gone))
-    stack = _stacked_csr if sparse.issparse(rows.X) else np.concatenate
     rows = Rows(
-        stack([_alike(old.X, rows.X), rows.X]),
+        stacked([_alike(old.X, rows.X), rows.X]),
         np.concatenate([old.targets.astype(rows.targets.dtype), rows.targets]),
         np.concatenate([old.weights, rows.weights]),
     )
     keys = np.concatenate([before.keys, keys])
     return before._replace(rows=rows, keys=keys)
-
-
-def _stacked_csr(parts: list) -> Array:
-    return sparse.vstack(parts, "csr")
 
 
 def _alike(old: Array, X: Array) -> Array:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import device
 from sklearn.preprocessing import label_binarize
 from sklearn.utils import check_array, check_consistent_length, compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -12,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgnh.arrays import (
     as_precision,
     detached,
-    device,
     float_dtypes,
     is_alike,
     is_foreign,

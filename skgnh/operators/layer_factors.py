@@ -155,8 +155,7 @@ class LayerFactors(NamedTuple):
         xp, out = namespace(self.back[0]), 0.0
         for a, B in zip(*self, strict=True):
             own = B**2 if B.ndim == 2 else xp.sum(B**2, axis=2)
-            norms = row_norms if not is_foreign(a) else _row_norms
-            out = out + norms(a, squared=True)[:, None] * own
+            out = out + _row_norms(a)[:, None] * own
         return out
 
     def pairs(self, i: int, mu: Any, j: int, other: Any) -> Array:
@@ -211,8 +210,11 @@ class LayerFactors(NamedTuple):
         return outputs + [densified(a.T @ a) for a in scaled]
 
 
-def _row_norms(a: Array, squared: bool) -> Array:
-    return namespace(a).sum(a**2, axis=1)
+def _row_norms(a: Array) -> Array:
+    """Return the squared norms of rows, sparse ones too."""
+    if is_foreign(a):
+        return namespace(a).sum(a**2, axis=1)
+    return row_norms(a, squared=True)
 
 
 def _scaled(a: Array, scale: Array) -> Array:

@@ -119,7 +119,7 @@ class GaussNewtonRoot(Operator):
         omega = self._omega(rows)
         if omega is not None:
             moved = moved @ turned(omega)
-        moved *= pick(self._sqrt_weights, rows)
+        moved *= self._sqrt_weights[rows, ...]
         return moved
 
     def backward(self, rows: slice, trace: Any, u: Array) -> Array:
