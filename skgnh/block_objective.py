@@ -320,10 +320,8 @@ def _moments(rows: tuple, weights: Array | None) -> Moments:
 
 
 def _outputs(network: Any, theta: Array, rows: tuple) -> Array:
-    made = Linearization(network, theta, _made(*rows))
-    numbers = 2 * max(network.layer_units[1:])
     with np.errstate(all="ignore"):
-        return made.collect(lambda _, z: [z], numbers, made.output)[0]
+        return Linearization(network, theta, _made(*rows)).outputs()
 
 
 def _value(part: Objective, theta: Array) -> float:

@@ -86,6 +86,11 @@ class Linearization:
         """Return the outputs z of some rows, keeping nothing."""
         return self.network.outputs(self.theta, pick(self.inputs, rows))
 
+    def outputs(self) -> Array:
+        """Return the outputs z of all rows, of shape (n, d), made in chunks."""
+        numbers = 2 * max(self.network.layer_units[1:])
+        return self.collect(lambda rows, z: [z], numbers, self.output)[0]
+
     # ---- sums over rows -------------------------------------------------------------
 
     def chunks(

@@ -165,6 +165,4 @@ def outputs(network: MLP, theta: Array, inputs: Array) -> Array:
     theta = as_precision(theta, precision(inputs))
     if in_blocks(inputs):
         return outputs_of_blocks(network, theta, inputs)
-    linearization = Linearization(network, theta, inputs)
-    numbers = 2 * max(network.layer_units[1:])
-    return linearization.collect(lambda rows, z: [z], numbers, linearization.output)[0]
+    return Linearization(network, theta, inputs).outputs()
