@@ -12,6 +12,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from threadpoolctl import threadpool_info, threadpool_limits
 
+# Of a benchmark, and not of the package.
+pytestmark = pytest.mark.slow
+
 SMALL_GRID = {"alpha": [1e-5, 10.0], "hidden_layer_sizes": [(3,)]}
 
 

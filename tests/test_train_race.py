@@ -18,6 +18,9 @@ from skgnh import (
     GaussNewtonMLPRegressor,
 )
 
+# Of a benchmark, and not of the package.
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 ALPHA = 0.1
 KINDS = ["one output", "two outputs", "two classes", "three classes", "autoencoder"]

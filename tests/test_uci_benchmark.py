@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skgnh import GaussNewtonMLPRegressor
 
+# Of a benchmark, and not of the package.
+pytestmark = pytest.mark.slow
+
 # Half widths of central intervals of the normal distribution, from tables.
 HALF_WIDTHS = {50: 0.674490, 90: 1.644854, 95: 1.959964}
 

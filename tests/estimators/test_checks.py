@@ -36,13 +36,13 @@ SETTINGS = {
 def defaults():
     yield GaussNewtonMLPClassifier()
     yield GaussNewtonMLPRegressor()
-    yield GaussNewtonMLPRegressor("poisson")
     # Wider, `auto` takes an exact solver for rows with weights and a truncated one for
     # the many more that are repeated; longer, rounding grows.
     yield GaussNewtonAutoencoder((6, 2), max_iter=10)
 
 
 def others():
+    yield GaussNewtonMLPRegressor("poisson")
     settings = FEW | {"standardize": True}
     yield GaussNewtonMLPClassifier((10,), **settings)
     yield GaussNewtonMLPRegressor(hidden_layer_sizes=(10,), **settings)
